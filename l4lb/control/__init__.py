@@ -1,0 +1,1 @@
+"""Decides what the host and the packet path should look like. No effects."""

@@ -1,0 +1,1 @@
+"""Touches the world: queues, rules, addresses, sockets, files."""
