@@ -1,0 +1,149 @@
+"""The decision core: one `Balancer` a worker, one immutable `NativeTable` for all of them.
+
+Sharing. A worker locks its balancer for a batch of packets; the control plane locks it to publish a
+table, to take a snapshot or to expire flows. Both hold it for microseconds. Only the flow and connection
+counts of the slots are written by several workers, atomically, for least-connections must see them all.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from l4lb.dataplane.flowtable cimport Flow, FlowTable
+from l4lb.dataplane.hashing cimport Key
+from l4lb.dataplane.packet cimport Addr, Packet
+from l4lb.dataplane.reasons cimport REASON_COUNT
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+
+
+cdef struct BackendView:
+    Addr address
+    uint16_t port_be        # 0 keeps the packet's
+    int service             # -1 where the slot is not configured
+
+
+cdef struct ServiceView:
+    int scheduler
+    uint32_t count          # backends with weight
+    uint32_t first          # of them in `slots` and `weights`
+    uint64_t weight
+    const uint16_t* lookup
+    uint32_t lookup_size
+
+
+cdef struct RangeView:      # ports of a VIP: `value` is a service; of an endpoint: a segment
+    uint16_t first
+    uint16_t last
+    uint32_t value
+
+
+cdef struct AddressView:    # a VIP or a backend address, with its port ranges
+    Addr address
+    uint8_t protocol        # with FAMILY_IPV6; 0 marks an empty place
+    uint32_t first_range
+    uint32_t ranges
+
+
+cdef struct AddressMap:
+    AddressView* places
+    uint32_t mask
+    RangeView* ranges
+
+
+cdef struct FrontendView:
+    Addr address
+    uint16_t port_be
+    uint16_t slot
+    uint32_t index
+
+
+cdef struct SegmentView:
+    uint32_t first_frontend
+    uint32_t count
+
+
+cdef struct SlotStats:
+    uint64_t scheduled
+    uint64_t packets_in
+    uint64_t bytes_in
+    uint64_t packets_out
+    uint64_t bytes_out
+
+
+cdef struct Candidate:
+    # A packet whose headers are read and whose owner is known, before any flow was looked up.
+    Packet packet
+    uint64_t hash           # of the flow (of the first possible one, for an answer)
+    int reason              # -1 while undecided
+    int service             # -1 for an answer
+    uint32_t segment
+
+
+cdef struct Outcome:
+    int reason
+    int slot                # -1 where there is none
+    uint32_t mark
+
+
+cdef class NativeTable:
+    cdef readonly object source
+    cdef object keep        # owns every array below
+    cdef BackendView* backends
+    cdef uint32_t slots_end
+    cdef ServiceView* services
+    cdef uint32_t service_count
+    cdef uint16_t* slots
+    cdef uint32_t* weights
+    cdef uint32_t entries
+    cdef AddressMap vips
+    cdef AddressMap endpoints
+    cdef SegmentView* segments
+    cdef FrontendView* frontends
+    cdef int seen_client    # the row of the TCP table for packets from the client
+    cdef uint32_t timeout_ms[8]
+
+
+cdef class SharedCounters:
+    cdef int* slot_flows
+    cdef int* slot_active
+
+
+cdef class Balancer:
+    cdef pthread_mutex_t mutex
+    cdef FlowTable table
+    cdef Key key
+    cdef readonly SharedCounters shared
+    cdef NativeTable rules
+    cdef uint32_t* cursors      # by service
+    cdef int64_t* currents      # by entry, for smooth weighted round-robin
+    cdef SlotStats* slot_stats
+    cdef uint64_t reason_counts[REASON_COUNT]
+
+    cdef void lock(self) noexcept nogil
+    cdef void unlock(self) noexcept nogil
+    # The lock must be held and a table published. A batch of packets is taken in three steps, each
+    # over all of them, so that the memory of one flow travels while the next packet is read:
+    # classify, warm, decide. For a single packet `warm` is left out.
+    cdef void classify(self, Candidate* candidate, uint8_t* data, uint32_t have, uint32_t length,
+                       bint checksum_ready, bint gso, bint rewrite) noexcept nogil
+    cdef void warm(self, const Candidate* candidate) noexcept nogil
+    cdef void decide_candidate(self, Candidate* candidate, bint rewrite, uint64_t now_ms,
+                               Outcome* outcome) noexcept nogil
+
+    cdef int to_service(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil
+    cdef int new_flow(self, Candidate* candidate, Flow* flow, uint64_t now_ms, bint again,
+                      Outcome* outcome) noexcept nogil
+    cdef int from_backend(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome,
+                          const FrontendView** frontend) noexcept nogil
+    cdef int choose(self, int service, uint64_t hash, const Packet* packet) noexcept nogil
+    cdef uint64_t load(self, uint16_t slot) noexcept nogil
+    cdef uint64_t hash_flow(self, const Flow* flow) noexcept nogil
+    cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil
+    cdef void decide_batch(self, Candidate* batch, size_t count, bint rewrite, uint64_t now_ms,
+                           Outcome* last) noexcept nogil
+    cdef uint32_t copy_flows(self, Flow* target, uint32_t first, uint32_t count) noexcept nogil
+    cpdef uint32_t expire_groups(self, uint32_t first, uint32_t count, uint64_t now_ms)
