@@ -120,6 +120,7 @@ cdef class Balancer:
     cdef NativeTable rules
     cdef uint32_t* cursors      # by service
     cdef int64_t* currents      # by entry, for smooth weighted round-robin
+    cdef int64_t* spare         # as large, for `preview` to put them back
     cdef SlotStats* slot_stats
     cdef uint64_t reason_counts[REASON_COUNT]
 
@@ -134,6 +135,7 @@ cdef class Balancer:
     cdef void decide_candidate(self, Candidate* candidate, bint rewrite, uint64_t now_ms,
                                Outcome* outcome) noexcept nogil
 
+    cdef void preview_candidate(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil
     cdef int to_service(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil
     cdef int new_flow(self, Candidate* candidate, Flow* flow, uint64_t now_ms, bint again,
                       Outcome* outcome) noexcept nogil

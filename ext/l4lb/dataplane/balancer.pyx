@@ -14,8 +14,10 @@ from l4lb.dataplane.flowtable cimport (
     table_close,
     table_expire,
     table_find,
+    table_has_room,
     table_insert,
     table_open,
+    table_peek,
     table_place,
     table_prefetch_flow,
     table_prefetch_tags,
@@ -293,6 +295,7 @@ cdef class Balancer:
         PyMem_RawFree(self.slot_stats)
         PyMem_RawFree(self.cursors)
         PyMem_RawFree(self.currents)
+        PyMem_RawFree(self.spare)
         pthread_mutex_destroy(&self.mutex)
 
     cdef void lock(self) noexcept nogil:
@@ -311,6 +314,8 @@ cdef class Balancer:
         cdef NativeTable old = self.rules
         cdef uint32_t* cursors = <uint32_t*>zeros(new.service_count, sizeof(uint32_t))
         cdef int64_t* currents = <int64_t*>zeros(new.entries, sizeof(int64_t))
+        cdef int64_t* spare = <int64_t*>zeros(new.entries, sizeof(int64_t))
+        cdef int64_t* old_spare
         cdef uint32_t* old_cursors
         cdef int64_t* old_currents
         cdef int before, after
@@ -328,8 +333,10 @@ cdef class Balancer:
                    new.services[after].count * sizeof(int64_t))
         old_cursors, self.cursors = self.cursors, cursors
         old_currents, self.currents = self.currents, currents
+        old_spare, self.spare = self.spare, spare
         self.rules = new
         self.unlock()
+        PyMem_RawFree(old_spare)
         PyMem_RawFree(old_cursors)
         PyMem_RawFree(old_currents)
 
@@ -466,6 +473,49 @@ cdef class Balancer:
         outcome.slot = first.slot
         return REASON_REPLY_STATIC
 
+    cdef void preview_candidate(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil:
+        """What `decide_candidate` would answer for a packet to a service, with nothing changed."""
+        cdef const Packet* packet = &candidate.packet
+        cdef uint32_t tick = <uint32_t>(now_ms // TICK_MS)
+        cdef const ServiceView* service
+        cdef const Flow* flow
+        cdef Flow wanted
+        cdef uint32_t cursor
+        outcome.slot = -1
+        outcome.mark = 0
+        outcome.reason = candidate.reason
+        if outcome.reason >= 0:
+            return
+        if candidate.service < 0:
+            outcome.reason = REASON_NOT_BALANCED
+            return
+        service = self.rules.services + candidate.service
+        key_to_service(&wanted, packet)
+        flow = table_peek(&self.table, candidate.hash, &wanted)
+        outcome.reason = REASON_SCHEDULED
+        if flow != NULL and tick < flow.deadline:
+            if flow.slot >= self.rules.slots_end or (
+                self.rules.backends[flow.slot].service != candidate.service
+            ):
+                outcome.reason = REASON_RESCHEDULED
+            elif not (tcp_opens(packet.flags) and tcp_closing(flow.state)):
+                outcome.reason = REASON_FLOW
+                outcome.slot = flow.slot
+                return
+        if packet.protocol & 0x7F == PROTO_TCP and tcp_cannot_begin(packet.flags):
+            outcome.reason = REASON_NO_FLOW
+        elif service.count == 0:
+            outcome.reason = REASON_NO_BACKEND
+        elif flow == NULL and not table_has_room(&self.table, candidate.hash, tick):
+            outcome.reason = REASON_STATELESS
+            outcome.slot = service.lookup[scale(<uint32_t>(candidate.hash >> 32), service.lookup_size)]
+        else:
+            cursor = self.cursors[candidate.service]
+            memcpy(self.spare, self.currents + service.first, service.count * sizeof(int64_t))
+            outcome.slot = self.choose(candidate.service, candidate.hash, packet)
+            self.cursors[candidate.service] = cursor
+            memcpy(self.currents + service.first, self.spare, service.count * sizeof(int64_t))
+
     cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil:
         """Renews a known flow's state, time and counters."""
         if flow.state != STATE_UDP:
@@ -571,6 +621,46 @@ cdef class Balancer:
             outcome.mark,
             bytes(copy) if forward and rewrite else None,
         )
+
+    def preview(self, bytes packet not None, uint64_t now_ms):
+        """The decision that a whole packet to a service would get, with nothing changed or counted."""
+        cdef Candidate candidate
+        cdef Outcome outcome
+        if self.rules is None:
+            raise RuntimeError("no table was published")
+        copy = bytearray(packet)
+        cdef uint8_t* data = copy
+        cdef uint32_t have = len(packet)
+        with nogil:
+            self.lock()
+            self.classify(&candidate, data, have, have, True, False, False)
+            self.preview_candidate(&candidate, now_ms, &outcome)
+            self.unlock()
+        return words.Decision(words.Verdict(<int>verdict_of(outcome.reason)), words.Reason(outcome.reason),
+                              outcome.slot, 0, None)
+
+    def find(self, bytes packet not None, uint64_t now_ms):
+        """The flow that a whole packet to a service belongs to, or None."""
+        cdef Candidate candidate
+        cdef Flow wanted
+        cdef const Flow* flow = NULL
+        if self.rules is None:
+            raise RuntimeError("no table was published")
+        copy = bytearray(packet)
+        cdef uint8_t* data = copy
+        cdef uint32_t have = len(packet)
+        with nogil:
+            self.lock()
+            self.classify(&candidate, data, have, have, True, False, False)
+            if candidate.reason < 0 and candidate.service >= 0:
+                key_to_service(&wanted, &candidate.packet)
+                flow = table_peek(&self.table, candidate.hash, &wanted)
+                if flow != NULL:
+                    wanted = flow[0]
+            self.unlock()
+        if flow == NULL or now_ms // TICK_MS >= wanted.deadline:
+            return None
+        return snapshot(&wanted)
 
     def decide_all(self, list packets not None, uint64_t now_ms, *, bint rewrite=False, uint32_t rounds=1):
         """Decides every packet `rounds` times over without returning to Python; returns the count.

@@ -49,6 +49,10 @@ cdef void table_close(FlowTable* table) noexcept nogil
 
 # The flow with this key (`wanted` has the key fields set), or NULL. An expired one is removed.
 cdef Flow* table_find(FlowTable* table, uint64_t hash, const Flow* wanted, uint32_t tick) noexcept nogil
+# The same without removing anything, expired or not.
+cdef Flow* table_peek(const FlowTable* table, uint64_t hash, const Flow* wanted) noexcept nogil
+# Whether `table_place` would find room.
+cdef bint table_has_room(const FlowTable* table, uint64_t hash, uint32_t tick) noexcept nogil
 # A free place for a flow with this hash, or NULL where both its groups are full.
 cdef Flow* table_place(FlowTable* table, uint64_t hash, uint32_t tick) noexcept nogil
 # Occupies a place that `table_place` has just given.

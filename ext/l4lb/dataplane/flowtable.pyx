@@ -102,7 +102,7 @@ cdef void table_close(FlowTable* table) noexcept nogil:
     table.tags = NULL
 
 
-cdef Flow* find_in(FlowTable* table, uint32_t group, uint8_t tag, const Flow* wanted) noexcept nogil:
+cdef Flow* find_in(const FlowTable* table, uint32_t group, uint8_t tag, const Flow* wanted) noexcept nogil:
     cdef unsigned fits = match16(table.tags + <size_t>group * GROUP, tag)
     cdef Flow* flow
     while fits:
@@ -113,15 +113,30 @@ cdef Flow* find_in(FlowTable* table, uint32_t group, uint8_t tag, const Flow* wa
     return NULL
 
 
-cdef Flow* table_find(FlowTable* table, uint64_t hash, const Flow* wanted, uint32_t tick) noexcept nogil:
+cdef Flow* table_peek(const FlowTable* table, uint64_t hash, const Flow* wanted) noexcept nogil:
     cdef uint8_t tag = tag_of(hash)
     cdef Flow* flow = find_in(table, first_group(table, hash), tag, wanted)
-    if flow == NULL:
-        flow = find_in(table, second_group(table, hash), tag, wanted)
+    return flow if flow != NULL else find_in(table, second_group(table, hash), tag, wanted)
+
+
+cdef Flow* table_find(FlowTable* table, uint64_t hash, const Flow* wanted, uint32_t tick) noexcept nogil:
+    cdef Flow* flow = table_peek(table, hash, wanted)
     if flow != NULL and tick >= flow.deadline:
         table_remove(table, flow)
         return NULL
     return flow
+
+
+cdef bint table_has_room(const FlowTable* table, uint64_t hash, uint32_t tick) noexcept nogil:
+    cdef size_t first = <size_t>first_group(table, hash) * GROUP
+    cdef size_t second = <size_t>second_group(table, hash) * GROUP
+    cdef size_t i
+    for i in range(GROUP):
+        if table.tags[first + i] == 0 or tick >= table.flows[first + i].deadline:
+            return True
+        if table.tags[second + i] == 0 or tick >= table.flows[second + i].deadline:
+            return True
+    return False
 
 
 cdef Flow* free_place(FlowTable* table, uint32_t first, uint32_t second) noexcept nogil:

@@ -1,0 +1,447 @@
+"""The `l4lb` command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from l4lb import __version__
+from l4lb.cli import output
+from l4lb.errors import L4lbError
+
+_DEFAULT_CONFIG = Path("/etc/l4lb/l4lb.yaml")
+_DEFAULT_SOCKET = Path("/run/l4lb/l4lb.sock")
+_DOWN_TIMEOUT_S = 15
+_BACKEND_COLUMNS = (
+    ("SERVICE", "service"),
+    ("BACKEND", "backend"),
+    ("WEIGHT", "weight"),
+    ("FLOWS", "flows"),
+    ("ACTIVE", "active"),
+    ("SCHEDULED", "scheduled"),
+    ("PACKETS IN", "packets_in"),
+    ("BYTES IN", "bytes_in"),
+    ("PACKETS OUT", "packets_out"),
+    ("BYTES OUT", "bytes_out"),
+)
+_SERVICE_COLUMNS = (
+    ("SERVICE", "service"),
+    ("LISTEN", "listen"),
+    ("FORWARD", "forward"),
+    ("SCHEDULER", "scheduler"),
+    ("BACKENDS", "backends"),
+    *_BACKEND_COLUMNS[3:],
+)
+_FLOW_COLUMNS = (
+    ("CLIENT", "client"),
+    ("LISTEN", "listen"),
+    ("SERVICE", "service"),
+    ("BACKEND", "backend"),
+    ("STATE", "state"),
+    ("EXPIRES S", "expires_s"),
+    ("PACKETS", "packets"),
+    ("BYTES", "bytes"),
+    ("QUEUE", "queue"),
+)
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default=_DEFAULT_CONFIG,
+    show_default=True,
+    metavar="FILE",
+    help="The configuration.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or one object a line.")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 command line or configuration wrong, "
+    "3 privilege or kernel feature missing, 4 no daemon answers.",
+)
+@click.version_option(__version__, prog_name="l4lb")
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    default=_DEFAULT_SOCKET,
+    envvar="L4LB_SOCKET",
+    show_default=True,
+    show_envvar=True,
+    metavar="PATH",
+    help="The daemon's admin socket; lock and journal lie beside it.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(context: click.Context, socket: Path, debug: bool) -> None:
+    """Balance TCP and UDP flows over backends on a Linux gateway.
+
+    \b
+    Example:
+      l4lb check -c examples/nat.yaml
+      l4lb run -c examples/nat.yaml
+    """
+    context.obj = socket
+
+
+@cli.command()
+@config_option
+@json_option
+def check(config: Path, as_json: bool) -> None:
+    """Check a configuration without touching the host.
+
+    \b
+    Example:
+      l4lb check -c examples/nat.yaml
+    """
+    from l4lb.cli.daemon import load
+
+    loaded = load(config)
+    backends = sum(len(service.backends) for service in loaded.services)
+    if as_json:
+        output.print_json(
+            {"ok": True, "config": str(config), "services": len(loaded.services), "backends": backends}
+        )
+    else:
+        print(f"{config}: valid, {len(loaded.services)} services, {backends} backends")
+
+
+@cli.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """Show what this host's kernel can do, and what is used instead where it cannot.
+
+    Nothing is changed. Exit code 3 where no datapath works.
+
+    \b
+    Example:
+      l4lb doctor
+    """
+    from l4lb.net.probe import probe_host
+
+    host = probe_host()
+    datapaths = [str(datapath) for datapath in host.datapaths()]
+    rows = [
+        {
+            "feature": f.name,
+            "present": f.present,
+            "purpose": f.purpose,
+            "instead": "" if f.present else f.instead,
+        }
+        for f in host.features
+    ]
+    if as_json:
+        output.print_json({"kernel": host.kernel, "datapaths": datapaths, "features": rows})
+    else:
+        columns = (("FEATURE", "feature"), ("PRESENT", "present"), ("FOR", "purpose"), ("INSTEAD", "instead"))
+        output.print_rows(rows, columns, as_json=False, title=f"kernel {host.kernel}", empty="")
+        print(f"datapaths that work: {', '.join(datapaths) or 'none'}")
+        if datapaths:
+            print(f"`datapath: auto` uses {datapaths[0]}")
+    if not datapaths:
+        missing = ", ".join(f.name for f in host.features if not f.present)
+        output.complain(f"no datapath works on this host; missing: {missing}")
+        sys.exit(3)
+
+
+@cli.command()
+@config_option
+@click.option("--log-format", type=click.Choice(["logfmt", "json"]), default="logfmt", show_default=True)
+@click.pass_obj
+def run(socket: Path, config: Path, log_format: str) -> None:
+    """Balance in the foreground until SIGTERM or SIGINT, then put the host back as it was.
+
+    SIGHUP reads the configuration again. A run that was killed is taken over by the next.
+
+    \b
+    Example:
+      l4lb run -c /etc/l4lb/l4lb.yaml
+    """
+    import asyncio
+
+    from l4lb.cli.daemon import Daemon
+    from l4lb.net import logs
+
+    logs.set_up(as_json=log_format == "json")
+    daemon = Daemon(config, socket)
+    daemon.start()
+    try:
+        asyncio.run(daemon.serve())
+    finally:
+        daemon.stop()
+
+
+@cli.command()
+@json_option
+@click.pass_obj
+def reload(socket: Path, as_json: bool) -> None:
+    """Make the daemon read its configuration again; on any error nothing changes.
+
+    \b
+    Example:
+      l4lb reload
+    """
+    answer = _client(socket).post("/reload")
+    if as_json:
+        output.print_json(answer)
+    else:
+        print(f"reloaded: {answer['services']} services in {answer['seconds']} s")
+
+
+@cli.command()
+@json_option
+@click.pass_obj
+def status(socket: Path, as_json: bool) -> None:
+    """Show the daemon's state, its counters by reason, and its queues.
+
+    \b
+    Example:
+      l4lb status
+    """
+    answer = _client(socket).get("/status")
+    if as_json:
+        output.print_json(answer)
+        return
+    nested = ("reasons", "queues")
+    output.print_fields("daemon", ((k.replace("_", " "), v) for k, v in answer.items() if k not in nested))
+    print()
+    _print_reasons(answer["reasons"])
+    print()
+    keys = list(dict.fromkeys(key for queue in answer["queues"] for key in queue))
+    output.print_rows(
+        answer["queues"],
+        [(key.replace("_", " ").upper(), key) for key in keys],
+        as_json=False,
+        title="queues",
+        empty="no queues",
+    )
+
+
+@cli.command()
+@json_option
+@click.pass_obj
+def services(socket: Path, as_json: bool) -> None:
+    """List the services with their counters.
+
+    \b
+    Example:
+      l4lb services
+    """
+    _print(_client(socket).rows("/services"), _SERVICE_COLUMNS, as_json, "services")
+
+
+@cli.group()
+def backends() -> None:
+    """Look at backends."""
+
+
+@backends.command("ls")
+@json_option
+@click.pass_obj
+def backends_ls(socket: Path, as_json: bool) -> None:
+    """List every backend with its counters.
+
+    FLOWS are remembered flows, ACTIVE established TCP connections, SCHEDULED new flows since the start.
+
+    \b
+    Example:
+      l4lb backends ls
+    """
+    _print(_client(socket).rows("/backends"), _BACKEND_COLUMNS, as_json, "backends")
+
+
+@cli.group()
+def flows() -> None:
+    """Look at flows."""
+
+
+@flows.command("ls")
+@click.option("--client", metavar="ADDRESS[/LENGTH]", help="Only flows of this client or network.")
+@click.option("--service", metavar="NAME", help="Only flows of this service.")
+@click.option("--backend", metavar="BACKEND", help="Only flows to this backend.")
+@click.option("--state", metavar="STATE", help="Only flows in this state, such as established.")
+@click.option("--limit", type=click.IntRange(min=0), default=1000, show_default=True, help="At most so many.")
+@json_option
+@click.pass_obj
+def flows_ls(
+    socket: Path,
+    client: str | None,
+    service: str | None,
+    backend: str | None,
+    state: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List remembered flows, in no order.
+
+    \b
+    Example:
+      l4lb flows ls --client 198.51.100.0/24 --state established
+    """
+    given = {"client": client, "service": service, "backend": backend, "state": state, "limit": str(limit)}
+    filters = {key: value for key, value in given.items() if value is not None}
+    _print(_client(socket).rows("/flows", **filters), _FLOW_COLUMNS, as_json, "flows")
+
+
+@flows.command("count")
+@json_option
+@click.pass_obj
+def flows_count(socket: Path, as_json: bool) -> None:
+    """Show how many flows are remembered, and how many could be.
+
+    \b
+    Example:
+      l4lb flows count
+    """
+    answer = _client(socket).get("/flows/count")
+    if as_json:
+        output.print_json(answer)
+    else:
+        print(f"{answer['flows']} of {answer['flow_capacity']}")
+
+
+@cli.command()
+@click.argument("client")
+@click.argument("service")
+@json_option
+@click.pass_obj
+def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
+    """Say where a packet from CLIENT to SERVICE would go, and why. Nothing is changed.
+
+    \b
+    Example:
+      l4lb explain 198.51.100.7:40000 203.0.113.10:80/tcp
+    """
+    answer = _client(socket).get("/explain", client=client, service=service)
+    if as_json:
+        output.print_json(answer)
+        return
+    fields = [(key, answer[key]) for key in ("client", "listen", "service", "scheduler", "verdict")]
+    fields.append(("reason", f"{answer['reason']}: {answer['why']}"))
+    if answer["verdict"] == "forward":
+        alike = answer["backend"] is not None
+        by_queue = ", ".join(f"queue {a['queue']}: {a['backend']}" for a in answer["by_queue"])
+        fields.append(("backend", answer["backend"] if alike else by_queue))
+    output.print_fields("explain", fields)
+    if answer["flow"]:
+        print()
+        _print([answer["flow"]], _FLOW_COLUMNS, False, "flow")
+    if answer["backends"]:
+        print()
+        _print(answer["backends"], _BACKEND_COLUMNS[1:], False, "backends of the service")
+
+
+@cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.pass_obj
+def down(socket: Path, dry_run: bool) -> None:
+    """End the daemon if one runs, and remove all that it, or a killed one, left on the host.
+
+    \b
+    Example:
+      l4lb down --dry-run
+      l4lb down
+    """
+    from l4lb.cli.daemon import journal_path, lock_path
+    from l4lb.control.rules import TABLE
+    from l4lb.net import nft
+    from l4lb.net.host import restore_host
+    from l4lb.net.journal import Journal
+    from l4lb.net.lock import RunLock
+
+    lock = RunLock(lock_path(socket))
+    owner = lock.owner()
+    if dry_run:
+        changes = Journal(journal_path(socket)).changes
+        if owner:
+            print(f"would end process {owner}")
+        if nft.table_exists(TABLE):
+            print(f"would delete table inet {TABLE}")
+        for interface, address in changes.addresses:
+            print(f"would remove {address} from {interface}")
+        for name, value in changes.sysctls.items():
+            print(f"would set {name.replace('/', '.')} back to {value}")
+        return
+    if owner:
+        _end(lock, owner)
+        print(f"ended process {owner}")
+    lock.acquire()
+    try:
+        if nft.delete_table(TABLE):
+            print(f"deleted table inet {TABLE}")
+        for line in restore_host(Journal(journal_path(socket))):
+            print(line)
+        socket.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def _end(lock: Any, owner: int) -> None:
+    """Asks the daemon to end and waits until it has."""
+    try:
+        os.kill(owner, signal.SIGTERM)
+    except ProcessLookupError:
+        return
+    except PermissionError as error:
+        raise L4lbError(f"process {owner} may not be ended; run as root") from error
+    deadline = time.monotonic() + _DOWN_TIMEOUT_S
+    while lock.owner() == owner:
+        if time.monotonic() > deadline:
+            raise L4lbError(f"process {owner} has not ended in {_DOWN_TIMEOUT_S} s; `kill -9 {owner}`, then again")
+        time.sleep(0.02)
+
+
+def _client(socket: Path) -> Any:
+    from l4lb.net.client import Client
+
+    return Client(socket)
+
+
+def _print(rows: Iterable[Any], columns: Any, as_json: bool, title: str) -> None:
+    output.print_rows(rows, columns, as_json=as_json, title=title, empty=f"no {title}")
+
+
+def _print_reasons(reasons: dict[str, int]) -> None:
+    from l4lb.dataplane.decision import Reason
+
+    rows = [
+        {
+            "reason": name,
+            "verdict": Reason[name.upper()].verdict.name.lower(),
+            "packets": count,
+            "meaning": Reason[name.upper()].text,
+        }
+        for name, count in reasons.items()
+    ]
+    columns = (("REASON", "reason"), ("VERDICT", "verdict"), ("PACKETS", "packets"), ("MEANING", "meaning"))
+    output.print_rows(rows, columns, as_json=False, title="packets by reason", empty="")
+
+
+def main() -> NoReturn:
+    """Runs the command; every error becomes one line and an exit code."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except L4lbError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        output.complain(str(error))
+        sys.exit(error.exit_code)

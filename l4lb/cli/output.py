@@ -1,0 +1,74 @@
+"""How answers look: tables for people, JSON for programs, one line for errors."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Row = Mapping[str, Any]
+
+
+def print_json(value: Any) -> None:
+    """One object on one line."""
+    print(json.dumps(value), flush=True)
+
+
+def print_rows(
+    rows: Iterable[Row], columns: Sequence[tuple[str, str]], *, as_json: bool, title: str, empty: str
+) -> None:
+    """A table of (heading, key) columns, or one JSON object a line. Numbers stand to the right."""
+    if as_json:
+        for row in rows:
+            print(json.dumps(row))
+        sys.stdout.flush()
+        return
+    listed = list(rows)
+    if not listed:
+        console().print(empty)
+        return
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading, key in columns:
+        numeric = isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
+    for row in listed:
+        table.add_row(*(escape(cell(row.get(key))) for _, key in columns))
+    console().print(table)
+
+
+def print_fields(title: str, fields: Iterable[tuple[str, Any]]) -> None:
+    """Names and values, one a line."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        table.add_row(name, escape(cell(value)))
+    console().print(table)
+
+
+def cell(value: Any) -> str:
+    """A value as a person reads it."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value)
+    return str(value)
+
+
+def console() -> Console:
+    """Standard output. Where it is no terminal, lines are not folded, so that `grep` sees whole rows."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 250)
+
+
+def complain(message: str) -> None:
+    """An error as one line on standard error."""
+    print(f"l4lb: {message}", file=sys.stderr, flush=True)

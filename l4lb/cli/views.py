@@ -1,0 +1,218 @@
+"""What the daemon answers about itself: plain rows from the workers' snapshots. Changes nothing."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from ipaddress import ip_address, ip_network
+from itertools import islice
+from typing import Any
+
+from l4lb.control.slots import SlotRegistry
+from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
+from l4lb.dataplane.sample import build_first_packet
+from l4lb.errors import ConfigError
+from l4lb.model import Address, L4Config, Listen, Protocol, Service
+from l4lb.net.worker import Worker
+
+Json = dict[str, Any]
+_FILTERS = ("client", "service", "backend", "state", "limit")
+_ENDPOINT = re.compile(r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?$")
+
+
+def now_ms() -> int:
+    """The clock that flows are timed by."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1_000_000
+
+
+def slot_totals(workers: Sequence[Worker], slot: int) -> SlotCounters:
+    """The counters of a slot over all workers. `flows` and `active` are shared and counted once."""
+    parts = [worker.balancer.slot_counters(slot) for worker in workers]
+    return SlotCounters(
+        flows=parts[0].flows,
+        active=parts[0].active,
+        scheduled=sum(p.scheduled for p in parts),
+        packets_in=sum(p.packets_in for p in parts),
+        bytes_in=sum(p.bytes_in for p in parts),
+        packets_out=sum(p.packets_out for p in parts),
+        bytes_out=sum(p.bytes_out for p in parts),
+    )
+
+
+def reason_totals(workers: Sequence[Worker]) -> dict[str, int]:
+    """Packets by reason over all workers, by the reason's name in lower case."""
+    totals = dict.fromkeys(Reason, 0)
+    for worker in workers:
+        for reason, count in worker.balancer.reasons().items():
+            totals[reason] += count
+    return {reason.name.lower(): count for reason, count in totals.items()}
+
+
+def backend_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker]) -> Iterator[Json]:
+    """A row for each backend of each service, in the order of the configuration."""
+    for service in config.services:
+        for backend in service.backends:
+            totals = slot_totals(workers, slots.slot(service.name, backend.name))
+            yield {
+                "service": service.name,
+                "backend": backend.name,
+                "weight": backend.weight,
+                "flows": totals.flows,
+                "active": totals.active,
+                "scheduled": totals.scheduled,
+                "packets_in": totals.packets_in,
+                "bytes_in": totals.bytes_in,
+                "packets_out": totals.packets_out,
+                "bytes_out": totals.bytes_out,
+            }
+
+
+def service_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker]) -> Iterator[Json]:
+    """A row for each service, its counters summed over its backends."""
+    rows: dict[str, list[Json]] = {}
+    for row in backend_rows(config, slots, workers):
+        rows.setdefault(row["service"], []).append(row)
+    for service in config.services:
+        own = rows[service.name]
+        summed = ("flows", "active", "scheduled", "packets_in", "bytes_in", "packets_out", "bytes_out")
+        yield {
+            "service": service.name,
+            "listen": [str(listen) for listen in service.listens],
+            "forward": str(service.forward),
+            "scheduler": str(service.scheduler),
+            "backends": len(own),
+            **{key: sum(row[key] for row in own) for key in summed},
+        }
+
+
+def flow_rows(slots: SlotRegistry, workers: Sequence[Worker], filters: dict[str, str]) -> Iterator[Json]:
+    """A row for each flow that every filter lets through; ConfigError for a filter that makes no sense."""
+    unknown = set(filters) - set(_FILTERS)
+    if unknown:
+        raise ConfigError(f"flows: unknown filter {min(unknown)}; there are {', '.join(_FILTERS)}")
+    limit = filters.get("limit")
+    if limit is not None and not limit.isdecimal():
+        raise ConfigError(f"flows: limit {limit!r} is not a number of rows")
+    state = filters.get("state", "").upper().replace("-", "_")
+    if state and state not in State.__members__:
+        raise ConfigError(f"flows: unknown state {filters['state']}; there are {_state_names()}")
+    try:
+        clients = ip_network(filters["client"]) if "client" in filters else None
+    except ValueError as error:
+        raise ConfigError(f"flows: client {filters['client']!r} is no address or network: {error}") from error
+    now = now_ms()
+
+    def matching() -> Iterator[Json]:
+        for worker in workers:
+            for flow in worker.balancer.flows():
+                service, backend = slots.owner(flow.slot)
+                if flow.expires_ms <= now:
+                    continue
+                if state and flow.state.name != state:
+                    continue
+                if filters.get("service", service) != service or filters.get("backend", backend) != backend:
+                    continue
+                if clients is not None and ip_address(flow.client) not in clients:
+                    continue
+                yield flow_row(flow, service, backend, worker.number, now)
+
+    return islice(matching(), int(limit) if limit is not None else None)
+
+
+def flow_row(flow: Flow, service: str, backend: str, queue: int, now: int) -> Json:
+    """One flow as the command line shows it."""
+    return {
+        "client": _endpoint(ip_address(flow.client), flow.client_port),
+        "listen": f"{_endpoint(ip_address(flow.vip), flow.vip_port)}/{Protocol(flow.protocol).name.lower()}",
+        "service": service,
+        "backend": backend,
+        "state": flow.state.name.lower(),
+        "expires_s": round(max(flow.expires_ms - now, 0) / 1000, 1),
+        "packets": flow.packets,
+        "bytes": flow.bytes,
+        "queue": queue,
+    }
+
+
+def explain(
+    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], client: str, listen: str
+) -> Json:
+    """Where the first packet from `client` to `listen` would go, and why; nothing is changed.
+
+    ConfigError where one of the two is not an endpoint.
+    """
+    client_address, client_port, _ = parse_endpoint(client, "client", protocol=False)
+    address, port, protocol = parse_endpoint(listen, "service", protocol=True)
+    assert protocol is not None
+    if client_address.version != address.version:
+        raise ConfigError(f"explain: {client} and {listen} are of different families")
+    packet = build_first_packet(client_address, client_port, address, port, protocol)
+    now = now_ms()
+    answers = [(worker, worker.balancer.preview(packet, now)) for worker in workers]
+    known = [(worker, decision) for worker, decision in answers if decision.reason is Reason.FLOW]
+    worker, decision = (known or answers)[0]
+    service = _service_at(config, address, port, protocol)
+    flow = worker.balancer.find(packet, now) if known else None
+    chosen = {_backend(slots, d) for _, d in (known or answers)}
+    return {
+        "client": _endpoint(client_address, client_port),
+        "listen": f"{_endpoint(address, port)}/{protocol.name.lower()}",
+        "service": service.name if service else None,
+        "scheduler": str(service.scheduler) if service else None,
+        "verdict": decision.verdict.name.lower(),
+        "reason": decision.reason.name.lower(),
+        "why": decision.reason.text,
+        "backend": _backend(slots, decision) if len(chosen) == 1 else None,
+        "by_queue": [
+            {"queue": w.number, "backend": _backend(slots, d), "reason": d.reason.name.lower()}
+            for w, d in (known or answers)
+        ],
+        "flow": flow_row(flow, *slots.owner(flow.slot), worker.number, now) if flow else None,
+        "backends": [
+            row
+            for row in backend_rows(config, slots, workers)
+            if service is not None and row["service"] == service.name
+        ],
+    }
+
+
+def parse_endpoint(text: str, what: str, *, protocol: bool) -> tuple[Address, int, Protocol | None]:
+    """`198.51.100.7:40000`, `[2001:db8::7]:40000`, with `protocol` also `/tcp` or `/udp`."""
+    form = "198.51.100.7:40000" if not protocol else "203.0.113.10:80/tcp"
+    match = _ENDPOINT.match(text)
+    if match is None or (match["protocol"] is not None) != protocol:
+        raise ConfigError(f"{what} {text!r}: not of the form {form}")
+    try:
+        address = ip_address(match["v6"] or match["v4"])
+    except ValueError as error:
+        raise ConfigError(f"{what} {text!r}: {error}") from error
+    port = int(match["port"])
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"{what} {text!r}: port {port} is not between 1 and 65535")
+    return address, port, Protocol[match["protocol"].upper()] if protocol else None
+
+
+def _service_at(config: L4Config, address: Address, port: int, protocol: Protocol) -> Service | None:
+    def holds(listen: Listen) -> bool:
+        return (
+            listen.address == address
+            and listen.protocol is protocol
+            and listen.first_port <= port <= listen.last_port
+        )
+
+    return next((s for s in config.services if any(holds(listen) for listen in s.listens)), None)
+
+
+def _backend(slots: SlotRegistry, decision: Decision) -> str | None:
+    if decision.verdict is not Verdict.FORWARD:
+        return None
+    return slots.owner(decision.slot)[1]
+
+
+def _endpoint(address: Address, port: int) -> str:
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _state_names() -> str:
+    return ", ".join(state.name.lower() for state in State if state is not State.NONE)

@@ -1,0 +1,372 @@
+"""Writes the nftables rules that bring packets to the workers and carry marks out.
+
+One table, `inet l4lb`. The script both installs it and changes it: base chains are only ever added, never
+deleted, because deleting a hook drops every packet that waits in a queue; sets, maps and rules are flushed
+and filled again, and the kernel takes the whole script in one transaction.
+
+Way in (prerouting): before connection tracking, a packet to a service is taken out of tracking and
+queued; ten priorities later it has been decided. In `rewrite` it is then no longer addressed to the VIP; in
+`mark` its mark says where it goes. A packet still addressed to a service was not decided (the queue
+overflowed and let it through): it is dropped and counted, never answered by the host.
+
+Way back (postrouting, where a source may become a VIP that is local to the host): in `rewrite` answers are
+queued; in `mark` a map names the VIP of each backend endpoint, and only endpoints that answer for
+several are queued.
+
+The queue number is a hash of the client's address and port with the same seed in both directions, so that
+the two meet in one worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from l4lb.dataplane.table import (
+    MARK_MASK,
+    MARK_PENDING,
+    ReplyFrontend,
+    Table,
+    forward_mark,
+    reply_mark,
+)
+
+TABLE = "l4lb"
+_OTHERS_MARKS = ~MARK_MASK & 0xFFFF_FFFF
+_QUEUE_PRIORITY = -300
+_APPLY_PRIORITY = -290
+_ANSWER_PRIORITY = 80
+_APPLY_ANSWER_PRIORITY = 90
+
+
+@dataclass(frozen=True, slots=True)
+class RulePlan:
+    """What the rules depend on besides the table.
+
+    `marks` is true for the `mark` datapath. Worker n reads queue `first_queue + n`. `native_queue` says
+    whether the kernel's nftables can queue; otherwise the queue chains are left empty here and
+    `l4lb.net.nft.add_queue_rules` fills them by way of xtables' NFQUEUE target.
+    """
+
+    marks: bool
+    workers: int
+    first_queue: int
+    seed: int
+    native_queue: bool
+
+
+def queue_chain(worker: int) -> str:
+    """The chain that queues for `worker`."""
+    return f"queue_{worker}"
+
+
+def render_rules(table: Table, plan: RulePlan, previous: Table | None = None) -> str:
+    """The nft script that goes from the rules of `previous`, same plan, to those of `table`.
+
+    Without `previous` the rules are installed anew, in place of what a former run may have left.
+    """
+    return "\n".join(_Script(table, plan, previous).lines()) + "\n"
+
+
+def render_drain() -> str:
+    """The nft script after which no further packet is queued; those that are come to their end."""
+    return "".join(f"flush chain inet {TABLE} {name}\n" for name in ("queue_in", "queue_out"))
+
+
+def _frontends(table: Table) -> dict[int, tuple[int, ReplyFrontend]]:
+    """Every frontend with its protocol, by index."""
+    return {
+        frontend.index: (protocol, frontend)
+        for (_, protocol), segments in table.endpoints.items()
+        for segment in segments
+        for frontend in segment.frontends
+    }
+
+
+def _families(table: Table) -> list[int]:
+    sizes = {len(address) for address, _ in (*table.vips, *table.endpoints)}
+    return [family for family, size in ((4, 4), (6, 16)) if size in sizes]
+
+
+class _Script:
+    def __init__(self, table: Table, plan: RulePlan, previous: Table | None) -> None:
+        self.table = table
+        self.plan = plan
+        self.previous = previous
+        self.frontends = _frontends(table)
+        self.families = _families(table)
+        self.declared = sorted({*self.families, *(_families(previous) if previous else ())})
+
+    def lines(self) -> Iterator[str]:
+        if self.previous is None:
+            yield f"add table inet {TABLE}"
+            yield f"delete table inet {TABLE}"
+        yield f"add table inet {TABLE}"
+        yield from self._declare()
+        yield from self._fill()
+        yield from self._chains()
+        if self.previous is not None:
+            for index in _frontends(self.previous).keys() - self.frontends.keys():
+                yield f"delete chain inet {TABLE} from_{index}"
+
+    # Declarations: additions that a second run repeats without effect.
+
+    def _declare(self) -> Iterator[str]:
+        for name in ("undecided", "fragments"):
+            yield f"add counter inet {TABLE} {name}"
+        for family in self.declared:
+            address = _address_type(family)
+            key = f"type {address} . inet_proto . inet_service"
+            for name in ("services", "endpoints", "asked"):
+                yield f"add set inet {TABLE} {name}{family} {{ {key}; }}"
+                yield f"add set inet {TABLE} {name}_ranges{family} {{ {key}; flags interval; }}"
+            yield f"add map inet {TABLE} answers{family} {{ {key} : verdict; }}"
+            yield f"add map inet {TABLE} answers_ranges{family} {{ {key} : verdict; flags interval; }}"
+            yield f"add map inet {TABLE} answer_marks{family} {{ type mark : verdict; }}"
+            yield f"add set inet {TABLE} vips{family} {{ type {address}; }}"
+            yield f"add map inet {TABLE} backends{family} {{ type mark : {address}; }}"
+        yield f"add map inet {TABLE} ports {{ type mark : inet_service; }}"
+        for worker in range(self.plan.workers):
+            yield f"add chain inet {TABLE} {queue_chain(worker)}"
+        for index in self.frontends:
+            yield f"add chain inet {TABLE} from_{index}"
+        for family in self.declared:
+            for name in ("incoming", "apply", "ask", "apply_answer"):
+                yield f"add chain inet {TABLE} {name}{family}"
+        for name, hook, priority in (
+            ("queue_in", "prerouting", _QUEUE_PRIORITY),
+            ("apply_in", "prerouting", _APPLY_PRIORITY),
+            ("queue_out", "postrouting", _ANSWER_PRIORITY),
+            ("apply_out", "postrouting", _APPLY_ANSWER_PRIORITY),
+        ):
+            base = f"type filter hook {hook} priority {priority}; policy accept;"
+            yield f"add chain inet {TABLE} {name} {{ {base} }}"
+
+    # Elements.
+
+    def _fill(self) -> Iterator[str]:
+        marks = self.plan.marks
+        # Marks of the previous table stay known: a packet decided by it may still be on its way here.
+        slots = {
+            backend.slot: (backend.address, backend.port)
+            for table in (self.previous, self.table)
+            for service in (table.services if table else ())
+            for backend in service.backends
+        }
+        for family in self.declared:
+            size = 4 if family == 4 else 16
+            services, service_ranges = _split(
+                (address, protocol, r.first, r.last, "")
+                for (address, protocol), ranges in self.table.vips.items()
+                if len(address) == size
+                for r in ranges
+            )
+            yield from _elements("set", f"services{family}", services)
+            yield from _elements("set", f"services_ranges{family}", service_ranges)
+            vips = {address for address, _ in self.table.vips if len(address) == size}
+            yield from _elements("set", f"vips{family}", [_text(vip) for vip in sorted(vips)])
+            endpoints = [
+                (address, protocol, segment.first, segment.last, segment.frontends)
+                for (address, protocol), segments in self.table.endpoints.items()
+                if len(address) == size
+                for segment in segments
+            ]
+            every, every_range = _split((a, p, first, last, "") for a, p, first, last, _ in endpoints)
+            yield from _elements("set", f"endpoints{family}", every)
+            yield from _elements("set", f"endpoints_ranges{family}", every_range)
+            asked, asked_ranges = _split(
+                (a, p, first, last, "")
+                for a, p, first, last, frontends in endpoints
+                if not marks or len(frontends) > 1
+            )
+            yield from _elements("set", f"asked{family}", asked)
+            yield from _elements("set", f"asked_ranges{family}", asked_ranges)
+            answers, answer_ranges = _split(
+                (a, p, first, last, f" : goto from_{frontends[0].index}")
+                for a, p, first, last, frontends in endpoints
+                if marks and len(frontends) == 1
+            )
+            yield from _elements("map", f"answers{family}", answers)
+            yield from _elements("map", f"answers_ranges{family}", answer_ranges)
+            yield from _elements(
+                "map",
+                f"answer_marks{family}",
+                [
+                    f"{reply_mark(index):#x} : goto from_{index}"
+                    for index, (_, frontend) in self.frontends.items()
+                    if marks and len(frontend.address) == size
+                ],
+            )
+            yield from _elements(
+                "map",
+                f"backends{family}",
+                [
+                    f"{forward_mark(slot):#x} : {_text(address)}"
+                    for slot, (address, _) in slots.items()
+                    if marks and len(address) == size
+                ],
+            )
+        ports = [f"{forward_mark(slot):#x} : {port}" for slot, (_, port) in slots.items() if marks and port]
+        yield from _elements("map", "ports", ports)
+
+    # Rules.
+
+    def _chains(self) -> Iterator[str]:
+        for index, (protocol, frontend) in self.frontends.items():
+            yield from _rules(f"from_{index}", _answer_rules(protocol, frontend))
+        for family in self.declared:
+            yield from _rules(f"incoming{family}", self._incoming(family))
+            yield from _rules(f"apply{family}", _apply_rules(family))
+            yield from _rules(f"ask{family}", self._ask(family))
+            yield from _rules(f"apply_answer{family}", _apply_answer_rules(family))
+        if self.plan.native_queue:
+            for worker in range(self.plan.workers):
+                yield from _rules(queue_chain(worker), [f"queue num {self.plan.first_queue + worker}"])
+        yield from _rules("queue_in", self._queue_in())
+        yield from _rules("apply_in", self._apply_in())
+        yield from _rules("queue_out", self._queue_out())
+        yield from _rules("apply_out", self._apply_out())
+
+    def _queue_in(self) -> Iterator[str]:
+        for family in self.families:
+            for name in self._sets("services", family):
+                yield f"{_to(family)} @{name} goto incoming{family}"
+            for name in self._sets("endpoints", family):
+                yield f"{_from(family)} @{name} notrack"
+        if 4 in self.families:
+            # Later fragments carry no ports; the first one is queued and counted by the core.
+            yield "ip daddr @vips4 ip frag-off & 0x1fff != 0 counter name fragments drop"
+
+    def _incoming(self, family: int) -> Iterator[str]:
+        yield "notrack"
+        yield f"meta mark set meta mark & {_OTHERS_MARKS:#x} | {MARK_PENDING:#x}"
+        yield self._dispatch(f"{_ip(family)} saddr . th sport")
+
+    def _ask(self, family: int) -> Iterator[str]:
+        yield f"meta mark set meta mark & {_OTHERS_MARKS:#x} | {MARK_PENDING:#x}"
+        yield self._dispatch(f"{_ip(family)} daddr . th dport")
+
+    def _dispatch(self, key: str) -> str:
+        if self.plan.workers == 1:
+            return f"goto {queue_chain(0)}"
+        chains = ", ".join(f"{n} : goto {queue_chain(n)}" for n in range(self.plan.workers))
+        return f"jhash {key} mod {self.plan.workers} seed {self.plan.seed:#x} vmap {{ {chains} }}"
+
+    def _apply_in(self) -> Iterator[str]:
+        for family in self.families:
+            for name in self._sets("services", family):
+                if self.plan.marks:
+                    yield f"{_to(family)} @{name} goto apply{family}"
+                else:
+                    yield f"{_to(family)} @{name} counter name undecided drop"
+
+    def _queue_out(self) -> Iterator[str]:
+        for family in self.families:
+            if self.plan.marks:
+                for name in self._sets("answers", family):
+                    yield f"{_from(family)} vmap @{name}"
+            for name in self._sets("asked", family):
+                yield f"{_from(family)} @{name} goto ask{family}"
+
+    def _apply_out(self) -> Iterator[str]:
+        for family in self.families:
+            for name in self._sets("asked", family):
+                yield f"{_from(family)} @{name} goto apply_answer{family}"
+
+    def _sets(self, name: str, family: int) -> Iterator[str]:
+        """The sets of a name that have elements, so that a packet is looked up in no empty one."""
+        size = 4 if family == 4 else 16
+        source: Iterable[tuple[int, int, int]]
+        if name == "services":
+            source = ((r.first, r.last, 1) for k, v in self.table.vips.items() if len(k[0]) == size for r in v)
+        else:
+            source = (
+                (s.first, s.last, len(s.frontends))
+                for k, v in self.table.endpoints.items()
+                if len(k[0]) == size
+                for s in v
+            )
+        single = ranges = False
+        for first, last, frontends in source:
+            several = frontends > 1 or not self.plan.marks
+            if (name == "asked" and not several) or (name == "answers" and several):
+                continue
+            single |= first == last
+            ranges |= first != last
+        if single:
+            yield f"{name}{family}"
+        if ranges:
+            yield f"{name}_ranges{family}"
+
+
+def _apply_rules(family: int) -> Iterator[str]:
+    """Carries a mark out. A look-up that fails ends its rule, so an unknown mark reaches the last one."""
+    mark = f"meta mark & {MARK_MASK:#x} map"
+    yield f"tcp dport set {mark} @ports"
+    # A UDP checksum of 0 means none, and must stay so (RFC 768); the kernel would count on from it.
+    yield f"udp checksum 0 udp dport set {mark} @ports udp checksum set 0"
+    yield f"udp checksum != 0 udp dport set {mark} @ports"
+    others = f"meta mark set meta mark & {_OTHERS_MARKS:#x}"
+    yield f"{_ip(family)} daddr set {mark} @backends{family} {others} accept"
+    yield "counter name undecided drop"
+
+
+def _answer_rules(protocol: int, frontend: ReplyFrontend) -> Iterator[str]:
+    family = 4 if len(frontend.address) == 4 else 6
+    if frontend.port and protocol == 6:
+        yield f"tcp sport set {frontend.port}"
+    elif frontend.port:
+        yield f"udp checksum 0 udp sport set {frontend.port} udp checksum set 0"
+        yield f"udp checksum != 0 udp sport set {frontend.port}"
+    yield f"{_ip(family)} saddr set {_text(frontend.address)} accept"
+
+
+def _apply_answer_rules(family: int) -> Iterator[str]:
+    yield f"meta mark & {MARK_PENDING:#x} != 0 counter name undecided drop"
+    yield f"meta mark & {MARK_MASK:#x} vmap @answer_marks{family}"
+
+
+def _split(entries: Iterable[tuple[bytes, int, int, int, str]]) -> tuple[list[str], list[str]]:
+    """Elements for the hash set (single ports) and for the interval set (ranges)."""
+    single: list[str] = []
+    ranges: list[str] = []
+    for address, protocol, first, last, value in entries:
+        start = f"{_text(address)} . {'tcp' if protocol == 6 else 'udp'} . {first}"
+        if first == last:
+            single.append(start + value)
+        else:
+            ranges.append(f"{start}-{last}{value}")
+    return single, ranges
+
+
+def _elements(kind: str, name: str, elements: list[str]) -> Iterator[str]:
+    yield f"flush {kind} inet {TABLE} {name}"
+    if elements:
+        yield f"add element inet {TABLE} {name} {{ {', '.join(elements)} }}"
+
+
+def _rules(chain: str, rules: Iterable[str]) -> Iterator[str]:
+    yield f"flush chain inet {TABLE} {chain}"
+    for rule in rules:
+        yield f"add rule inet {TABLE} {chain} {rule}"
+
+
+def _text(address: bytes) -> str:
+    return str(ip_address(address))
+
+
+def _address_type(family: int) -> str:
+    return "ipv4_addr" if family == 4 else "ipv6_addr"
+
+
+def _ip(family: int) -> str:
+    return "ip" if family == 4 else "ip6"
+
+
+def _to(family: int) -> str:
+    return f"{_ip(family)} daddr . meta l4proto . th dport"
+
+
+def _from(family: int) -> str:
+    return f"{_ip(family)} saddr . meta l4proto . th sport"

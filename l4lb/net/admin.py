@@ -1,0 +1,158 @@
+"""The admin socket: HTTP and JSON over a Unix socket.
+
+A thin layer: each route calls a method of `Backend`, whose answers are plain dictionaries. Lists are sent
+one object a line (application/x-ndjson) as they are made, so that a million flows need no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from l4lb.errors import CapabilityError, ConfigError, L4lbError
+
+_STATUS = {ConfigError: 422, CapabilityError: 501}
+_ROWS_A_TURN = 512
+Json = dict[str, Any]
+
+
+class Backend(Protocol):
+    """What the daemon answers."""
+
+    def status(self) -> Json:
+        """The daemon's state and totals."""
+
+    def services(self) -> Iterable[Json]:
+        """A row for each service."""
+
+    def backends(self) -> Iterable[Json]:
+        """A row for each backend of each service."""
+
+    def flows(self, filters: dict[str, str]) -> Iterable[Json]:
+        """A row for each flow that the filters let through."""
+
+    def flow_count(self) -> Json:
+        """How many flows there are."""
+
+    def explain(self, client: str, service: str) -> Json:
+        """Where a packet from `client` to `service` would go, and why."""
+
+    async def reload(self) -> Json:
+        """Reads the configuration again."""
+
+
+class AdminServer:
+    """Serves a `Backend` on a Unix socket that only its owner and group may use."""
+
+    def __init__(self, backend: Backend, path: Path) -> None:
+        self._backend = backend
+        self._path = path
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listens. L4lbError where the socket cannot be made."""
+        app = web.Application(middlewares=[_errors])
+        get: list[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
+            ("/status", self._status),
+            ("/services", self._services),
+            ("/backends", self._backends),
+            ("/flows", self._flows),
+            ("/flows/count", self._flow_count),
+            ("/explain", self._explain),
+        ]
+        app.add_routes([web.get(path, handler) for path, handler in get])
+        app.add_routes([web.post("/reload", self._reload)])
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.SockSite(self._runner, _listen(self._path)).start()
+
+    async def stop(self) -> None:
+        """Ends what is being answered and removes the socket."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._path.unlink(missing_ok=True)
+
+    async def _status(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(self._backend.status())
+
+    async def _services(self, request: web.Request) -> web.StreamResponse:
+        return await _rows(request, self._backend.services())
+
+    async def _backends(self, request: web.Request) -> web.StreamResponse:
+        return await _rows(request, self._backend.backends())
+
+    async def _flows(self, request: web.Request) -> web.StreamResponse:
+        return await _rows(request, self._backend.flows(dict(request.query)))
+
+    async def _flow_count(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(self._backend.flow_count())
+
+    async def _explain(self, request: web.Request) -> web.StreamResponse:
+        query = request.query
+        return web.json_response(self._backend.explain(query.get("client", ""), query.get("service", "")))
+
+    async def _reload(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(await self._backend.reload())
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening Unix socket with mode 0660, in place of what a killed run left."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        before = os.umask(0o117)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        sock.listen()
+    except OSError as error:
+        sock.close()
+        raise L4lbError(f"{path}: the admin socket cannot be made: {error.strerror or error}") from error
+    return sock
+
+
+async def _rows(request: web.Request, rows: Iterable[Json]) -> web.StreamResponse:
+    """Streams rows, giving others a turn now and then."""
+    iterator = iter(rows)
+    first = next(iterator, None)  # errors in the request show before the answer has begun
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    if first is not None:
+        await response.write(json.dumps(first).encode() + b"\n")
+        async for chunk in _chunks(iterator):
+            await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+async def _chunks(rows: Iterable[Json]) -> AsyncIterator[bytes]:
+    lines: list[bytes] = []
+    for row in rows:
+        lines.append(json.dumps(row).encode() + b"\n")
+        if len(lines) == _ROWS_A_TURN:
+            yield b"".join(lines)
+            lines.clear()
+            await asyncio.sleep(0)
+    if lines:
+        yield b"".join(lines)
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Errors as JSON, with the exit code that the command line is to end with."""
+    try:
+        return await handler(request)
+    except L4lbError as error:
+        body = {"error": str(error), "exit_code": error.exit_code}
+        return web.json_response(body, status=_STATUS.get(type(error), 500))

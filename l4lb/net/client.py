@@ -1,0 +1,71 @@
+"""Asks the daemon over its admin socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from l4lb.errors import CapabilityError, ConfigError, L4lbError, NoDaemonError
+
+_TIMEOUT_S = 30
+_BY_EXIT_CODE = {error.exit_code: error for error in (L4lbError, ConfigError, CapabilityError, NoDaemonError)}
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+class Client:
+    """One request a call. NoDaemonError where no one answers; the daemon's own errors are raised here."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def get(self, route: str, **query: str) -> Any:
+        """The JSON answer of `route`."""
+        return json.loads(self._request("GET", route, query).read())
+
+    def rows(self, route: str, **query: str) -> Iterator[dict[str, Any]]:
+        """The rows of `route`, as they arrive."""
+        for line in self._request("GET", route, query):
+            yield json.loads(line)
+
+    def post(self, route: str) -> Any:
+        """The JSON answer of an action."""
+        return json.loads(self._request("POST", route, {}).read())
+
+    def _request(self, method: str, route: str, query: dict[str, str]) -> http.client.HTTPResponse:
+        connection = _UnixConnection(self.path)
+        try:
+            connection.request(method, f"{route}?{urlencode(query)}" if query else route)
+            response = connection.getresponse()
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise NoDaemonError(f"{self.path}: no daemon answers; start one with `l4lb run`") from error
+        except PermissionError as error:
+            raise CapabilityError(f"{self.path}: may not be used; run as root or as its group") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise L4lbError(f"{self.path}: the daemon did not answer: {error}") from error
+        if response.status >= 400:
+            raise _error(response)
+        return response
+
+
+def _error(response: http.client.HTTPResponse) -> L4lbError:
+    try:
+        body = json.loads(response.read())
+        kind = _BY_EXIT_CODE.get(body["exit_code"], L4lbError)
+        return kind(body["error"])
+    except (ValueError, KeyError, TypeError):
+        return L4lbError(f"the daemon answered with status {response.status}")

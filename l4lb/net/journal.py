@@ -1,0 +1,57 @@
+"""Remembers on disk what was changed on the host, so that it can be put back after any end.
+
+Every change is written down before it is made. A run that was killed leaves its journal; the next `run`
+goes on from it (the values of before the *first* run are the ones to put back), and `down` undoes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from l4lb.errors import L4lbError
+
+
+@dataclass(slots=True)
+class Changes:
+    """What is different from before: addresses that were added, and what sysctls were."""
+
+    addresses: list[tuple[str, str]] = field(default_factory=list)
+    """(interface, address with prefix length)"""
+    sysctls: dict[str, str] = field(default_factory=dict)
+    """path below /proc/sys → value before"""
+
+
+class Journal:
+    """The file with the changes. Not for two processes at once: the daemon's lock guards it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.changes = self._read()
+
+    def write(self) -> None:
+        """Puts the changes on disk, or removes the file where there are none."""
+        if not self.changes.addresses and not self.changes.sysctls:
+            self.path.unlink(missing_ok=True)
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        draft = self.path.with_suffix(".new")
+        with draft.open("w") as file:
+            json.dump(asdict(self.changes), file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.path)
+
+    def _read(self) -> Changes:
+        try:
+            found = json.loads(self.path.read_text())
+            return Changes([(i, a) for i, a in found["addresses"]], dict(found["sysctls"]))
+        except FileNotFoundError:
+            return Changes()
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise L4lbError(
+                f"{self.path}: the journal of host changes cannot be read ({error}); "
+                "put addresses and sysctls back by hand, then remove it"
+            ) from error
