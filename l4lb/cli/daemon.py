@@ -69,6 +69,7 @@ class Daemon:
         self._host: Host | None = None
         self.datapath = self.config.datapath
         self._table: Table | None = None
+        self._compiled: NativeTable | None = None
         self._plan: RulePlan | None = None
 
     # Life ------------------------------------------------------------------------------------------
@@ -209,9 +210,9 @@ class Daemon:
         return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
 
     def _publish(self, table: Table) -> None:
-        compiled = NativeTable(table)
+        self._compiled = NativeTable(table, self._compiled)
         for worker in self.workers:
-            worker.balancer.publish(compiled if isinstance(worker, NativeWorker) else table)
+            worker.balancer.publish(self._compiled if isinstance(worker, NativeWorker) else table)
 
     async def reload(self) -> views.Json:
         """Reads the configuration again and changes what differs; on any error the old one goes on."""

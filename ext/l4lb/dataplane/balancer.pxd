@@ -1,8 +1,10 @@
 """The decision core: one `Balancer` a worker, one immutable `NativeTable` for all of them.
 
 Sharing. A worker locks its balancer for a batch of packets; the control plane locks it to publish a
-table, to take a snapshot or to expire flows. Both hold it for microseconds. Only the flow and connection
-counts of the slots are written by several workers, atomically, for least-connections must see them all.
+table, to take a snapshot or to expire flows. Both hold it for microseconds. What several workers write is
+little and met only by new flows and changes of state: the flow and connection counts of the slots (atomic, for
+least-connections must see them all), and whose turn it is in a service (a mutex of the table, so that
+round-robin goes round once, not once a worker).
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
@@ -90,6 +92,7 @@ cdef struct Outcome:
 
 
 cdef class NativeTable:
+    # Immutable but for the turns of the schedulers, which the workers share under `turns`.
     cdef readonly object source
     cdef object keep        # owns every array below
     cdef BackendView* backends
@@ -105,6 +108,11 @@ cdef class NativeTable:
     cdef FrontendView* frontends
     cdef int seen_client    # the row of the TCP table for packets from the client
     cdef uint32_t timeout_ms[8]
+    cdef pthread_mutex_t turns
+    cdef uint32_t* cursors      # by service
+    cdef int64_t* currents      # by entry, for smooth weighted round-robin
+    cdef int64_t* spare         # as large, for `preview` to put them back
+    cdef keep_turns(self, NativeTable previous)
 
 
 cdef class SharedCounters:
@@ -118,9 +126,6 @@ cdef class Balancer:
     cdef Key key
     cdef readonly SharedCounters shared
     cdef NativeTable rules
-    cdef uint32_t* cursors      # by service
-    cdef int64_t* currents      # by entry, for smooth weighted round-robin
-    cdef int64_t* spare         # as large, for `preview` to put them back
     cdef SlotStats* slot_stats
     cdef uint64_t reason_counts[REASON_COUNT]
 
@@ -142,6 +147,7 @@ cdef class Balancer:
     cdef int from_backend(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome,
                           const FrontendView** frontend) noexcept nogil
     cdef int choose(self, int service, uint64_t hash, const Packet* packet) noexcept nogil
+    cdef int take_turn(self, int service, uint64_t hash) noexcept nogil
     cdef uint64_t load(self, uint16_t slot) noexcept nogil
     cdef uint64_t hash_flow(self, const Flow* flow) noexcept nogil
     cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil

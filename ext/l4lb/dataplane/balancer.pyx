@@ -171,9 +171,10 @@ cdef inline int find_value(const AddressMap* where, const Addr* address, uint8_t
 
 
 cdef class NativeTable:
-    """A `Table` in flat arrays. Shared by all balancers, never changed."""
+    """A `Table` in flat arrays, shared by all balancers. A service of `previous` that has stayed as it was
+    keeps its turn."""
 
-    def __cinit__(self, source not None):
+    def __cinit__(self, source not None, NativeTable previous=None):
         cdef uint32_t entry = 0
         cdef uint32_t frontend = 0
         cdef uint32_t segment = 0
@@ -236,8 +237,31 @@ cdef class NativeTable:
         self.seen_client = FROM_CLIENT if source.replies_seen else FROM_CLIENT_ONLY
         for state in words.State:
             self.timeout_ms[<int>state] = source.timeouts.of(state)
+        pthread_mutex_init(&self.turns, NULL)
+        self.cursors = <uint32_t*>zeros(self.service_count, sizeof(uint32_t))
+        self.currents = <int64_t*>zeros(self.entries, sizeof(int64_t))
+        self.spare = <int64_t*>zeros(self.entries, sizeof(int64_t))
+        if previous is not None:
+            self.keep_turns(previous)
+
+    cdef keep_turns(self, NativeTable previous):
+        cdef int before, after
+        places = {s.name: i for i, s in enumerate(previous.source.services)}
+        pthread_mutex_lock(&previous.turns)
+        for after, s in enumerate(self.source.services):
+            before = places.get(s.name, -1)
+            if before >= 0 and same_service(previous, before, self, after):
+                self.cursors[after] = previous.cursors[before]
+                memcpy(self.currents + self.services[after].first,
+                       previous.currents + previous.services[before].first,
+                       self.services[after].count * sizeof(int64_t))
+        pthread_mutex_unlock(&previous.turns)
 
     def __dealloc__(self):
+        pthread_mutex_destroy(&self.turns)
+        PyMem_RawFree(self.cursors)
+        PyMem_RawFree(self.currents)
+        PyMem_RawFree(self.spare)
         PyMem_RawFree(self.services)
         PyMem_RawFree(self.backends)
         PyMem_RawFree(self.slots)
@@ -293,9 +317,6 @@ cdef class Balancer:
     def __dealloc__(self):
         table_close(&self.table)
         PyMem_RawFree(self.slot_stats)
-        PyMem_RawFree(self.cursors)
-        PyMem_RawFree(self.currents)
-        PyMem_RawFree(self.spare)
         pthread_mutex_destroy(&self.mutex)
 
     cdef void lock(self) noexcept nogil:
@@ -310,35 +331,12 @@ cdef class Balancer:
 
     def publish(self, table):
         """Decide by `table`, a `Table` or a `NativeTable` made of one, from the next packet on."""
-        cdef NativeTable new = table if isinstance(table, NativeTable) else NativeTable(table)
-        cdef NativeTable old = self.rules
-        cdef uint32_t* cursors = <uint32_t*>zeros(new.service_count, sizeof(uint32_t))
-        cdef int64_t* currents = <int64_t*>zeros(new.entries, sizeof(int64_t))
-        cdef int64_t* spare = <int64_t*>zeros(new.entries, sizeof(int64_t))
-        cdef int64_t* old_spare
-        cdef uint32_t* old_cursors
-        cdef int64_t* old_currents
-        cdef int before, after
-        pairs = []
-        if old is not None:
-            places = {s.name: i for i, s in enumerate(old.source.services)}
-            for after, s in enumerate(new.source.services):
-                before = places.get(s.name, -1)
-                if before >= 0 and same_service(old, before, new, after):
-                    pairs.append((before, after))
+        new = table if isinstance(table, NativeTable) else NativeTable(table, self.rules)
+        old = self.rules
         self.lock()
-        for before, after in pairs:
-            cursors[after] = self.cursors[before]
-            memcpy(currents + new.services[after].first, self.currents + old.services[before].first,
-                   new.services[after].count * sizeof(int64_t))
-        old_cursors, self.cursors = self.cursors, cursors
-        old_currents, self.currents = self.currents, currents
-        old_spare, self.spare = self.spare, spare
         self.rules = new
         self.unlock()
-        PyMem_RawFree(old_spare)
-        PyMem_RawFree(old_cursors)
-        PyMem_RawFree(old_currents)
+        del old  # not while the lock is held: it may be a large table
 
     # One packet ----------------------------------------------------------------------------------
 
@@ -439,7 +437,9 @@ cdef class Balancer:
         if place == NULL:
             outcome.slot = service.lookup[scale(<uint32_t>(candidate.hash >> 32), service.lookup_size)]
             return REASON_STATELESS
+        pthread_mutex_lock(&self.rules.turns)
         outcome.slot = self.choose(candidate.service, candidate.hash, packet)
+        pthread_mutex_unlock(&self.rules.turns)
         flow.slot = <uint16_t>outcome.slot
         flow.state = tcp_begin(packet.flags) if tcp else STATE_UDP
         flow.deadline = <uint32_t>((now_ms + self.rules.timeout_ms[flow.state]) // TICK_MS)
@@ -510,11 +510,13 @@ cdef class Balancer:
             outcome.reason = REASON_STATELESS
             outcome.slot = service.lookup[scale(<uint32_t>(candidate.hash >> 32), service.lookup_size)]
         else:
-            cursor = self.cursors[candidate.service]
-            memcpy(self.spare, self.currents + service.first, service.count * sizeof(int64_t))
+            pthread_mutex_lock(&self.rules.turns)
+            cursor = self.rules.cursors[candidate.service]
+            memcpy(self.rules.spare, self.rules.currents + service.first, service.count * sizeof(int64_t))
             outcome.slot = self.choose(candidate.service, candidate.hash, packet)
-            self.cursors[candidate.service] = cursor
-            memcpy(self.currents + service.first, self.spare, service.count * sizeof(int64_t))
+            self.rules.cursors[candidate.service] = cursor
+            memcpy(self.rules.currents + service.first, self.rules.spare, service.count * sizeof(int64_t))
+            pthread_mutex_unlock(&self.rules.turns)
 
     cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil:
         """Renews a known flow's state, time and counters."""
@@ -548,26 +550,31 @@ cdef class Balancer:
         return <uint64_t>max(255 * active + flows + 256, 1)
 
     cdef int choose(self, int service, uint64_t hash, const Packet* packet) noexcept nogil:
+        """The slot for a new flow. The caller holds `turns`."""
         cdef const ServiceView* view = self.rules.services + service
-        cdef const uint16_t* slots = self.rules.slots + view.first
-        cdef const uint32_t* weights = self.rules.weights + view.first
-        cdef int64_t* currents = self.currents + view.first
-        cdef uint32_t cursor = self.cursors[service]
-        cdef uint32_t n = view.count
-        cdef uint32_t best = 0
-        cdef uint32_t i, k
-        cdef uint64_t load, least, weight
-        if view.scheduler == MAGLEV:
-            return view.lookup[scale(<uint32_t>(hash >> 32), view.lookup_size)]
         if view.scheduler == SOURCE_HASH:
             if packet.protocol & FAMILY_IPV6:
                 hash = sip_words(&self.key, <const uint64_t*>&packet.source, 2)
             else:
                 hash = sip_ipv4(&self.key, <uint32_t>packet.source.lo)
+        if view.scheduler == MAGLEV or view.scheduler == SOURCE_HASH:
             return view.lookup[scale(<uint32_t>(hash >> 32), view.lookup_size)]
+        return self.rules.slots[view.first + self.take_turn(service, hash)]
+
+    cdef int take_turn(self, int service, uint64_t hash) noexcept nogil:
+        """The place, among the backends with weight, that a scheduler chooses which looks at more than a hash."""
+        cdef const ServiceView* view = self.rules.services + service
+        cdef const uint16_t* slots = self.rules.slots + view.first
+        cdef const uint32_t* weights = self.rules.weights + view.first
+        cdef int64_t* currents = self.rules.currents + view.first
+        cdef uint32_t* cursor = self.rules.cursors + service
+        cdef uint32_t n = view.count
+        cdef uint32_t best = 0
+        cdef uint32_t i, k
+        cdef uint64_t load, least, weight
         if view.scheduler == ROUND_ROBIN:
-            best = cursor % n
-            self.cursors[service] = (best + 1) % n
+            best = cursor[0] % n
+            cursor[0] = (best + 1) % n
         elif view.scheduler == WEIGHTED_ROUND_ROBIN:
             for i in range(n):
                 currents[i] += weights[i]
@@ -586,15 +593,15 @@ cdef class Balancer:
             least = 0
             weight = 0
             for k in range(n):
-                i = (cursor + k) % n
+                i = (cursor[0] + k) % n
                 load = self.load(slots[i])
                 if view.scheduler == LEAST_CONNECTIONS:
                     if k == 0 or load < least:
                         best, least = i, load
                 elif k == 0 or load * weight < least * weights[i]:
                     best, least, weight = i, load, weights[i]
-            self.cursors[service] = (best + 1) % n
-        return slots[best]
+            cursor[0] = (best + 1) % n
+        return best
 
     # For Python ----------------------------------------------------------------------------------
 

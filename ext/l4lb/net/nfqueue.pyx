@@ -127,9 +127,8 @@ cdef enum:
     ROOM = 1024
     # Verdicts of one sendmsg stay below the smallest default send buffer.
     SEND_LIMIT = 131072
-    OUR_MARKS = 0x800FFFFF
 
-assert OUR_MARKS == MARK_MASK
+cdef uint32_t our_marks = MARK_MASK
 
 
 cdef struct QueuePacket:
@@ -406,7 +405,7 @@ cdef class QueueLoop:
         cdef QueuePacket* packet = &self.packets[i]
         cdef int verdict = verdict_of(outcome.reason)
         cdef bint payload = self.rewrite and verdict == VERDICT_FORWARD
-        cdef uint32_t mark = packet.mark & ~<uint32_t>OUR_MARKS
+        cdef uint32_t mark = packet.mark & ~our_marks
         cdef uint32_t padded = align4(packet.have)
         cdef iovec* iov = &self.send_iov[parts[0]]
         if verdict == VERDICT_FORWARD and not self.rewrite:
