@@ -13,6 +13,9 @@ Way back (postrouting, where a source may become a VIP that is local to the host
 queued; in `mark` a map names the VIP of each backend endpoint, and only endpoints that answer for
 several are queued.
 
+Direct connections to a backend that cross the gateway are not balanced, and their answers must not get a VIP.
+The first packet of one is remembered in a bounded set (`direct`), which answers are looked up in first.
+
 The queue number is a hash of the client's address and port with the same seed in both directions, so that
 the two meet in one worker.
 """
@@ -37,6 +40,8 @@ _OTHERS_MARKS = ~MARK_MASK & 0xFFFF_FFFF
 _QUEUE_PRIORITY = -300
 _APPLY_PRIORITY = -290
 _ANSWER_PRIORITY = 80
+_DIRECT_SIZE = 65536
+_DIRECT_TIMEOUT = "15m"
 _APPLY_ANSWER_PRIORITY = 90
 
 
@@ -124,6 +129,9 @@ class _Script:
             yield f"add map inet {TABLE} answers{family} {{ {key} : verdict; }}"
             yield f"add map inet {TABLE} answers_ranges{family} {{ {key} : verdict; flags interval; }}"
             yield f"add map inet {TABLE} answer_marks{family} {{ type mark : verdict; }}"
+            direct = f"type {address} . {address} . inet_proto . inet_service . inet_service"
+            bounds = f"size {_DIRECT_SIZE}; flags dynamic,timeout; timeout {_DIRECT_TIMEOUT}"
+            yield f"add set inet {TABLE} direct{family} {{ {direct}; {bounds}; }}"
             yield f"add set inet {TABLE} vips{family} {{ type {address}; }}"
             yield f"add map inet {TABLE} backends{family} {{ type mark : {address}; }}"
         yield f"add map inet {TABLE} ports {{ type mark : inet_service; }}"
@@ -132,7 +140,7 @@ class _Script:
         for index in self.frontends:
             yield f"add chain inet {TABLE} from_{index}"
         for family in self.declared:
-            for name in ("incoming", "apply", "ask", "apply_answer"):
+            for name in ("incoming", "apply", "answer", "ask", "apply_answer"):
                 yield f"add chain inet {TABLE} {name}{family}"
         for name, hook, priority in (
             ("queue_in", "prerouting", _QUEUE_PRIORITY),
@@ -218,6 +226,7 @@ class _Script:
         for family in self.declared:
             yield from _rules(f"incoming{family}", self._incoming(family))
             yield from _rules(f"apply{family}", _apply_rules(family))
+            yield from _rules(f"answer{family}", [f"{_answers_direct(family)} accept", "notrack"])
             yield from _rules(f"ask{family}", self._ask(family))
             yield from _rules(f"apply_answer{family}", _apply_answer_rules(family))
         if self.plan.native_queue:
@@ -233,7 +242,8 @@ class _Script:
             for name in self._sets("services", family):
                 yield f"{_to(family)} @{name} goto incoming{family}"
             for name in self._sets("endpoints", family):
-                yield f"{_from(family)} @{name} notrack"
+                yield f"{_to(family)} @{name} update @direct{family} {{ {_direct(family)} }}"
+                yield f"{_from(family)} @{name} goto answer{family}"
         if 4 in self.families:
             # Later fragments carry no ports; the first one is queued and counted by the core.
             yield "ip daddr @vips4 ip frag-off & 0x1fff != 0 counter name fragments drop"
@@ -244,6 +254,7 @@ class _Script:
         yield self._dispatch(f"{_ip(family)} saddr . th sport")
 
     def _ask(self, family: int) -> Iterator[str]:
+        yield f"{_answers_direct(family)} accept"
         yield f"meta mark set meta mark & {_OTHERS_MARKS:#x} | {MARK_PENDING:#x}"
         yield self._dispatch(f"{_ip(family)} daddr . th dport")
 
@@ -314,6 +325,7 @@ def _apply_rules(family: int) -> Iterator[str]:
 
 def _answer_rules(protocol: int, frontend: ReplyFrontend) -> Iterator[str]:
     family = 4 if len(frontend.address) == 4 else 6
+    yield f"{_answers_direct(family)} accept"
     if frontend.port and protocol == 6:
         yield f"tcp sport set {frontend.port}"
     elif frontend.port:
@@ -362,6 +374,18 @@ def _address_type(family: int) -> str:
 
 def _ip(family: int) -> str:
     return "ip" if family == 4 else "ip6"
+
+
+def _direct(family: int) -> str:
+    """The key of a direct connection, from a packet of its client."""
+    ip = _ip(family)
+    return f"{ip} saddr . {ip} daddr . meta l4proto . th sport . th dport"
+
+
+def _answers_direct(family: int) -> str:
+    """Matches an answer to a direct connection."""
+    ip = _ip(family)
+    return f"{ip} daddr . {ip} saddr . meta l4proto . th dport . th sport @direct{family}"
 
 
 def _to(family: int) -> str:
