@@ -27,7 +27,7 @@ from l4lb.dataplane.balancer import Balancer, NativeTable, SharedCounters
 from l4lb.dataplane.reference.balancer import Balancer as ReferenceCore
 from l4lb.dataplane.table import Table
 from l4lb.errors import ConfigError, L4lbError
-from l4lb.model import Datapath, L4Config
+from l4lb.model import Address, Datapath, L4Config
 from l4lb.net import nft
 from l4lb.net.admin import AdminServer
 from l4lb.net.files import read_config
@@ -65,6 +65,7 @@ class Daemon:
         self._key = self.config.hash_key or machine_key()
         self._admin = AdminServer(self, socket_path)
         self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._host: Host | None = None
         self.datapath = self.config.datapath
@@ -85,8 +86,7 @@ class Daemon:
             self.datapath = choose_datapath(self._host, self.config.datapath)
             self._journal = Journal(journal_path(self.socket_path))
             self._start_workers()
-            vips = {listen.address for service in self.config.services for listen in service.listens}
-            prepare_host(self._journal, vips, self.config.vip_interface)
+            prepare_host(self._journal, _vips(self.config), self.config.vip_interface)
             assert self._table is not None and self._plan is not None
             nft.run_nft(render_rules(self._table, self._plan))
             if not self._plan.native_queue:
@@ -150,7 +150,7 @@ class Daemon:
             seed=int.from_bytes(self._key[:4], "big") or 1,
             native_queue=self._host.has("nft-queue"),
         )
-        self._table = self._expand(self.config)
+        self._table = self._expand(self.config, self.slots)
         for number in range(self.config.queue.first, self.config.queue.first + count):
             self.workers.append(self._make_worker(number, count, native))
         self._publish(self._table)
@@ -201,10 +201,10 @@ class Daemon:
 
     # Changing --------------------------------------------------------------------------------------
 
-    def _expand(self, config: L4Config) -> Table:
-        self.slots.assign(config, self._flows_of)
+    def _expand(self, config: L4Config, slots: SlotRegistry) -> Table:
+        slots.assign(config, self._flows_of)
         replies_seen = self.datapath is not Datapath.MARK
-        return expand(config, self.slots, replies_seen=replies_seen, key=self._key, lookups=self._lookups)
+        return expand(config, slots, replies_seen=replies_seen, key=self._key, lookups=self._lookups)
 
     def _flows_of(self, slot: int) -> int:
         return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
@@ -215,7 +215,14 @@ class Daemon:
             worker.balancer.publish(self._compiled if isinstance(worker, NativeWorker) else table)
 
     async def reload(self) -> views.Json:
-        """Reads the configuration again and changes what differs; on any error the old one goes on."""
+        """Reads the configuration again and changes what differs; on any error the old one goes on.
+
+        The work is done beside the event loop, one reload after another.
+        """
+        async with self._reloading:
+            return await asyncio.to_thread(self._reload)
+
+    def _reload(self) -> views.Json:
         began = time.monotonic()
         config = load(self.config_path)
         fixed = [
@@ -235,12 +242,14 @@ class Daemon:
                 "nothing was changed, restart the daemon"
             )
         assert self._journal is not None and self._plan is not None
-        table = self._expand(config)
-        vips = {listen.address for service in config.services for listen in service.listens}
-        prepare_host(self._journal, vips, config.vip_interface)
-        nft.run_nft(render_rules(table, self._plan, self._table))
+        slots = self.slots.copy()
+        table = self._expand(config, slots)
+        script = render_rules(table, self._plan, self._table)
+        nft.run_nft(script, check=True)
+        prepare_host(self._journal, _vips(config), config.vip_interface)
+        nft.run_nft(script)
         self._publish(table)
-        self._table, self.config = table, config
+        self._table, self.config, self.slots = table, config, slots
         took = round(time.monotonic() - began, 3)
         log("reloaded", services=len(config.services), seconds=took)
         return {"reloaded": True, "services": len(config.services), "seconds": took}
@@ -293,11 +302,11 @@ class Daemon:
 
     def services(self) -> Iterator[views.Json]:
         """See `AdminServer`."""
-        return views.service_rows(self.config, self.slots, self.workers)
+        return views.service_rows(self.config, self.slots, self.workers, self._answers_seen)
 
     def backends(self) -> Iterator[views.Json]:
         """See `AdminServer`."""
-        return views.backend_rows(self.config, self.slots, self.workers)
+        return views.backend_rows(self.config, self.slots, self.workers, self._answers_seen)
 
     def flows(self, filters: dict[str, str]) -> Iterable[views.Json]:
         """See `AdminServer`."""
@@ -312,7 +321,16 @@ class Daemon:
 
     def explain(self, client: str, service: str) -> views.Json:
         """See `AdminServer`."""
-        return views.explain(self.config, self.slots, self.workers, client, service)
+        return views.explain(self.config, self.slots, self.workers, self._answers_seen, client, service)
+
+    @property
+    def _answers_seen(self) -> bool:
+        """Whether the workers see what backends send, and so can count it."""
+        return self.datapath is not Datapath.MARK
+
+
+def _vips(config: L4Config) -> set[Address]:
+    return {listen.address for service in config.services for listen in service.listens}
 
 
 def load(path: Path) -> L4Config:

@@ -49,8 +49,13 @@ def reason_totals(workers: Sequence[Worker]) -> dict[str, int]:
     return {reason.name.lower(): count for reason, count in totals.items()}
 
 
-def backend_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker]) -> Iterator[Json]:
-    """A row for each backend of each service, in the order of the configuration."""
+def backend_rows(
+    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], answers_seen: bool
+) -> Iterator[Json]:
+    """A row for each backend of each service, in the order of the configuration.
+
+    What goes out is None where answers do not pass the workers (`answers_seen`).
+    """
     for service in config.services:
         for backend in service.backends:
             totals = slot_totals(workers, slots.slot(service.name, backend.name))
@@ -63,15 +68,17 @@ def backend_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker
                 "scheduled": totals.scheduled,
                 "packets_in": totals.packets_in,
                 "bytes_in": totals.bytes_in,
-                "packets_out": totals.packets_out,
-                "bytes_out": totals.bytes_out,
+                "packets_out": totals.packets_out if answers_seen else None,
+                "bytes_out": totals.bytes_out if answers_seen else None,
             }
 
 
-def service_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker]) -> Iterator[Json]:
+def service_rows(
+    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], answers_seen: bool
+) -> Iterator[Json]:
     """A row for each service, its counters summed over its backends."""
     rows: dict[str, list[Json]] = {}
-    for row in backend_rows(config, slots, workers):
+    for row in backend_rows(config, slots, workers, answers_seen):
         rows.setdefault(row["service"], []).append(row)
     for service in config.services:
         own = rows[service.name]
@@ -82,7 +89,7 @@ def service_rows(config: L4Config, slots: SlotRegistry, workers: Sequence[Worker
             "forward": str(service.forward),
             "scheduler": str(service.scheduler),
             "backends": len(own),
-            **{key: sum(row[key] for row in own) for key in summed},
+            **{key: sum(row[key] for row in own) if answers_seen or "out" not in key else None for key in summed},
         }
 
 
@@ -136,7 +143,12 @@ def flow_row(flow: Flow, service: str, backend: str, queue: int, now: int) -> Js
 
 
 def explain(
-    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], client: str, listen: str
+    config: L4Config,
+    slots: SlotRegistry,
+    workers: Sequence[Worker],
+    answers_seen: bool,
+    client: str,
+    listen: str,
 ) -> Json:
     """Where the first packet from `client` to `listen` would go, and why; nothing is changed.
 
@@ -171,7 +183,7 @@ def explain(
         "flow": flow_row(flow, *slots.owner(flow.slot), worker.number, now) if flow else None,
         "backends": [
             row
-            for row in backend_rows(config, slots, workers)
+            for row in backend_rows(config, slots, workers, answers_seen)
             if service is not None and row["service"] == service.name
         ],
     }

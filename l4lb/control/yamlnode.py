@@ -68,7 +68,9 @@ class Mapping:
 
 Node = Scalar | Sequence | Mapping
 
-_REFUSED = re.compile("[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_REFUSED = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
 _BRACKETED_ADDRESS = re.compile(r"[-:,\[]\s*\[[0-9A-Fa-f]*:[0-9A-Fa-f:.]*\]")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -100,8 +102,12 @@ def parse_yaml(text: str, source: str) -> Node | None:
 
 
 def _events(text: str) -> Iterator[Event]:
-    # The stubs leave yaml.parse untyped.
-    yield from yaml.parse(text, Loader=yaml.CSafeLoader)  # type: ignore[no-untyped-call]
+    yield from yaml.parse(text, Loader=yaml.CSafeLoader)
+
+
+def _position(event: Event) -> tuple[int, int]:
+    mark = event.start_mark
+    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
 
 class _Builder:
@@ -127,18 +133,18 @@ class _Builder:
 
     def add(self, event: Event) -> None:
         if isinstance(event, ScalarEvent):
-            self._refuse_extras(event)
-            mark = event.start_mark
-            self._place(Scalar(event.value, not event.style, mark.line + 1, mark.column + 1))
+            if event.anchor is not None or event.tag is not None:
+                raise self._extra(event)
+            self._place(Scalar(event.value, not event.style, *_position(event)))
         elif isinstance(event, SequenceStartEvent | MappingStartEvent):
-            self._refuse_extras(event)
+            if event.anchor is not None or event.tag is not None:
+                raise self._extra(event)
             if len(self._open) == MAX_DEPTH:
                 raise self._error(event, f"nested deeper than {MAX_DEPTH} levels; check the brackets")
-            line, column = event.start_mark.line + 1, event.start_mark.column + 1
-            node = Sequence([], line, column) if isinstance(event, SequenceStartEvent) else Mapping([], line, column)
+            kind = Sequence if isinstance(event, SequenceStartEvent) else Mapping
             if self._awaits_key():
                 raise self._error(event, "a key must be a word, not a list or mapping; check the brackets")
-            self._open.append(node)
+            self._open.append(kind([], *_position(event)))
             self._keys.append(None)
         elif isinstance(event, SequenceEndEvent | MappingEndEvent):
             self._keys.pop()
@@ -166,15 +172,13 @@ class _Builder:
         elif isinstance(node, Scalar):
             self._keys[-1] = node
 
-    def _refuse_extras(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent) -> None:
+    def _extra(self, event: ScalarEvent | SequenceStartEvent | MappingStartEvent) -> ConfigError:
         if event.anchor is not None:
-            raise self._error(event, "anchors and aliases are not used here; write the value out")
-        if event.tag is not None:
-            raise self._error(event, 'tags are not used here; remove the "!" and what belongs to it')
+            return self._error(event, "anchors and aliases are not used here; write the value out")
+        return self._error(event, 'tags are not used here; remove the "!" and what belongs to it')
 
     def _error(self, event: Event, reason: str) -> ConfigError:
-        mark = event.start_mark
-        return error_at(self._source, mark.line + 1, mark.column + 1, self.path(), reason)
+        return error_at(self._source, *_position(event), self.path(), reason)
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, path: str) -> ConfigError:

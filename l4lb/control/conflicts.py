@@ -1,0 +1,177 @@
+"""The rules between the parts of a configuration, each of which is right in itself.
+
+An address, protocol and port belong to one service; a service is of one address family; an answer can be told
+apart from every other; nothing is balanced in a circle; the tables of the packet path have room.
+The first rule that is broken raises ConfigError at the place that comes later in the file.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from l4lb.control.field import Field
+from l4lb.control.message import quoted
+from l4lb.control.replies import collect_claims, sweep
+from l4lb.dataplane.table import MAX_CANDIDATES, MAX_FRONTENDS, MAX_SLOTS
+from l4lb.model import Address, Backend, Listen, Protocol, Service
+
+MAX_BACKENDS = MAX_SLOTS - 1
+"""Backends of all services together."""
+MAX_SERVICE_BACKENDS = 10_000
+"""Backends of one service: the smaller Maglev table has 16381 places, and each backend needs one."""
+MAX_LISTENS = MAX_FRONTENDS
+MAX_PAIRS = 1 << 20
+"""Pairs of a listen and a backend behind it, each of which is a claim on an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedService:
+    """A service, and where it, its name, each of its listens and each of its backends stand."""
+
+    value: Service
+    field: Field
+    name: Field
+    listens: tuple[Field, ...]
+    backends: tuple[Field, ...]
+
+
+def check_service(service: PlacedService) -> None:
+    """The rules within one service."""
+    if len(service.backends) > MAX_SERVICE_BACKENDS:
+        raise service.backends[MAX_SERVICE_BACKENDS].error(
+            f"a service has at most {MAX_SERVICE_BACKENDS} backends, this one has {len(service.backends)}; "
+            "split the service"
+        )
+    _check_room([service])
+    _check_families(service)
+    _check_ports(service)
+    _check_doubles(service)
+
+
+def check_services(services: Sequence[PlacedService]) -> None:
+    """The rules between services."""
+    _check_names(services)
+    _check_overlaps(services)
+    _check_circles(services)
+    _check_room(services)
+    _check_answers(services)
+
+
+def _family(address: Address) -> str:
+    return f"IPv{address.version}"
+
+
+def _check_families(service: PlacedService) -> None:
+    first = service.value.listens[0]
+    for listen, field in zip(service.value.listens, service.listens, strict=True):
+        if listen.address.version != first.address.version:
+            raise field.error(
+                f"is {_family(listen.address)}, but the service listens on {first}; use one service a family"
+            )
+    for backend, field in zip(service.value.backends, service.backends, strict=True):
+        if backend.address.version != first.address.version:
+            raise field.error(
+                f"is {_family(backend.address)}, but the service listens on {first}; "
+                f"use an {_family(first.address)} address"
+            )
+
+
+def _check_ports(service: PlacedService) -> None:
+    listen = max(service.value.listens, key=lambda listen: listen.last_port - listen.first_port)
+    ports = listen.last_port - listen.first_port + 1
+    if ports == 1:
+        return
+    for backend, field in zip(service.value.backends, service.backends, strict=True):
+        if backend.port is not None:
+            raise field.error(
+                f"a range of {ports} ports ({listen}) cannot go to one port; "
+                "leave the port out, so that packets keep theirs"
+            )
+
+
+def _check_doubles(service: PlacedService) -> None:
+    seen: dict[tuple[Address, int | None], Field] = {}
+    for backend, field in zip(service.value.backends, service.backends, strict=True):
+        # One that keeps the port of a listen is the same server as one with that port.
+        same: list[int | None] = [backend.port]
+        if backend.port is None:
+            same += [listen.first_port for listen in service.value.listens]
+        elif any(listen.first_port == backend.port for listen in service.value.listens):
+            same.append(None)
+        for port in same:
+            if other := seen.get((backend.address, port)):
+                raise field.error(f"{backend.name} is the same server as {other.path}; remove one of the two")
+        seen[backend.address, backend.port] = field
+
+
+def _check_names(services: Sequence[PlacedService]) -> None:
+    seen: dict[str, PlacedService] = {}
+    for service in services:
+        if other := seen.get(service.value.name):
+            raise service.name.error(
+                f"{quoted(service.value.name)} is the name of {other.field.path} too; change one of the two"
+            )
+        seen[service.value.name] = service
+
+
+def _check_overlaps(services: Sequence[PlacedService]) -> None:
+    """Inserts listen after listen; those before are disjoint, so only the neighbours can overlap."""
+    taken: dict[tuple[Address, Protocol], list[tuple[int, Listen, PlacedService]]] = {}
+    for service in services:
+        for listen, field in zip(service.value.listens, service.listens, strict=True):
+            ranges = taken.setdefault((listen.address, listen.protocol), [])
+            at = bisect_left(ranges, listen.first_port, key=lambda entry: entry[0])
+            for _, other, owner in ranges[max(at - 1, 0) : at + 1]:
+                if other.first_port <= listen.last_port and listen.first_port <= other.last_port:
+                    whose = "this service" if owner is service else f"service {quoted(owner.value.name)}"
+                    raise field.error(
+                        f"{listen} overlaps with {other} of {whose}; change or remove one of the two"
+                    )
+            ranges.insert(at, (listen.first_port, listen, service))
+
+
+def _check_circles(services: Sequence[PlacedService]) -> None:
+    vips = {listen.address: service for service in services for listen in service.value.listens}
+    for service in services:
+        for backend, field in zip(service.value.backends, service.backends, strict=True):
+            if owner := vips.get(backend.address):
+                raise field.error(
+                    f"{backend.address} is an address that service {quoted(owner.value.name)} listens on, "
+                    "packets would go in a circle; name the servers themselves"
+                )
+
+
+def _check_room(services: Sequence[PlacedService]) -> None:
+    backends = listens = pairs = 0
+    for service in services:
+        backends += len(service.backends)
+        listens += len(service.listens)
+        pairs += len(service.backends) * len(service.listens)
+        for count, most, what in (
+            (backends, MAX_BACKENDS, "backends"),
+            (listens, MAX_LISTENS, "listens"),
+            (pairs, MAX_PAIRS, "pairs of a listen and a backend"),
+        ):
+            if count > most:
+                raise service.field.error(
+                    f"with this service there are {count} {what}, and there is room for {most}; "
+                    "divide the services between several balancers"
+                )
+
+
+def _check_answers(services: Sequence[PlacedService]) -> None:
+    for (_, protocol), claims in collect_claims(service.value for service in services).items():
+        if len(claims) <= MAX_CANDIDATES:
+            continue
+        for first, _, here in sweep(claims):
+            if len(here) > MAX_CANDIDATES:
+                one_too_many = here[MAX_CANDIDATES]
+                service = services[one_too_many.service]
+                backend = service.value.backends[one_too_many.backend]
+                endpoint = f"{Backend(backend.address, first).name}/{protocol.name.lower()}"
+                raise service.backends[one_too_many.backend].error(
+                    f"{endpoint} would answer for more than {MAX_CANDIDATES} listens; "
+                    "give the server further addresses or ports"
+                )

@@ -1,0 +1,156 @@
+"""Expands the configuration into the `Table` that packets are decided by.
+
+Listens become port ranges of a VIP; backends get their slots; answers get the segments of
+`l4lb.control.replies`, with a frontend for each VIP, protocol and port that a backend's address and
+port must be replaced with. A backend that keeps ports needs only the address replaced: its frontends have
+port 0, one for each VIP and protocol.
+
+The configuration has passed `l4lb.control.conflicts`: nothing overlaps, and everything has room.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from l4lb.control.replies import Claim, collect_claims, sweep
+from l4lb.control.slots import SlotRegistry
+from l4lb.dataplane import hashing as native_hashing
+from l4lb.dataplane.table import BackendEntry, PortRange, ReplyFrontend, ReplySegment, ServiceEntry, Table
+from l4lb.model import L4Config, Scheduler, Service
+
+LARGE_LOOKUP = 65537
+"""Places of the table of the schedulers that choose by it: a prime, as Maglev needs."""
+SMALL_LOOKUP = 16381
+"""Places where the table only answers while the flow table is full."""
+
+_BY_LOOKUP = frozenset({Scheduler.MAGLEV, Scheduler.SOURCE_HASH})
+
+
+class Hashing(Protocol):
+    """`l4lb.dataplane.hashing` or its twin, `l4lb.dataplane.reference.hashing`."""
+
+    def maglev_permutation(self, key: bytes, name: bytes, size: int) -> tuple[int, int]:
+        """The offset and skip of a backend."""
+
+    def maglev_table(
+        self, permutations: Sequence[tuple[int, int]], weights: Sequence[int], size: int
+    ) -> list[int]:
+        """The number of a backend for each place."""
+
+
+class _Member(NamedTuple):
+    """A backend as its Maglev table sees it; sorts by name."""
+
+    name: str
+    weight: int
+    slot: int
+
+
+class _Lookup(NamedTuple):
+    """All that the content of a Maglev table depends on."""
+
+    key: bytes
+    size: int
+    members: tuple[_Member, ...]
+
+
+class LookupCache:
+    """The Maglev tables of the last expansion, for a table takes longer to fill than all else here."""
+
+    def __init__(self) -> None:
+        self._tables: dict[_Lookup, bytes] = {}
+
+    def fill(self, lookups: Sequence[_Lookup], hashing: Hashing) -> list[bytes]:
+        """The tables in order. Those of the last time are taken over, and those not asked for forgotten."""
+        self._tables = {
+            lookup: self._tables[lookup] if lookup in self._tables else _fill_lookup(lookup, hashing)
+            for lookup in lookups
+        }
+        return [self._tables[lookup] for lookup in lookups]
+
+
+def expand(
+    config: L4Config,
+    slots: SlotRegistry,
+    *,
+    replies_seen: bool,
+    key: bytes,
+    lookups: LookupCache | None = None,
+    hashing: Hashing = native_hashing,
+) -> Table:
+    """The table of `config`, for whose backends `slots` has slots; `key` is the 16-byte hash key.
+
+    `replies_seen` is passed on. `lookups` is kept by the caller from one expansion to the next.
+    """
+    entries = [_expand_backends(service, slots) for service in config.services]
+    tables = (lookups or LookupCache()).fill(
+        [_lookup(service, backends, key) for service, backends in zip(config.services, entries, strict=True)],
+        hashing,
+    )
+    return Table(
+        services=tuple(
+            ServiceEntry(service.name, service.scheduler, backends, table)
+            for service, backends, table in zip(config.services, entries, tables, strict=True)
+        ),
+        vips=_expand_vips(config.services),
+        endpoints=_expand_endpoints(config.services, entries),
+        replies_seen=replies_seen,
+    )
+
+
+def _expand_backends(service: Service, slots: SlotRegistry) -> tuple[BackendEntry, ...]:
+    return tuple(
+        BackendEntry(slots.slot(service.name, b.name), b.address.packed, b.port or 0, b.weight)
+        for b in service.backends
+    )
+
+
+def _expand_vips(services: Sequence[Service]) -> dict[tuple[bytes, int], tuple[PortRange, ...]]:
+    vips: dict[tuple[bytes, int], list[PortRange]] = {}
+    for number, service in enumerate(services):
+        for listen in service.listens:
+            ranges = vips.setdefault((listen.address.packed, int(listen.protocol)), [])
+            ranges.append(PortRange(listen.first_port, listen.last_port, number))
+    return {vip: tuple(sorted(ranges, key=lambda r: r.first)) for vip, ranges in vips.items()}
+
+
+def _expand_endpoints(
+    services: Sequence[Service], entries: Sequence[tuple[BackendEntry, ...]]
+) -> dict[tuple[bytes, int], tuple[ReplySegment, ...]]:
+    indices: dict[tuple[bytes, int, int], int] = {}
+
+    def frontend(claim: Claim) -> ReplyFrontend:
+        listen = services[claim.service].listens[claim.listen]
+        backend = entries[claim.service][claim.backend]
+        vip, port = listen.address.packed, listen.first_port if backend.port else 0
+        index = indices.setdefault((vip, int(listen.protocol), port), len(indices))
+        return ReplyFrontend(index, vip, port, backend.slot)
+
+    endpoints: dict[tuple[bytes, int], tuple[ReplySegment, ...]] = {}
+    for (address, protocol), claims in collect_claims(services).items():
+        segments: list[ReplySegment] = []
+        for first, last, here in sweep(claims):
+            frontends = tuple(map(frontend, here))
+            if segments and segments[-1].last == first - 1 and segments[-1].frontends == frontends:
+                first = segments.pop().first
+            segments.append(ReplySegment(first, last, frontends))
+        endpoints[address, int(protocol)] = tuple(segments)
+    return endpoints
+
+
+def _lookup(service: Service, entries: tuple[BackendEntry, ...], key: bytes) -> _Lookup:
+    members = sorted(
+        _Member(backend.name, backend.weight, entry.slot)
+        for backend, entry in zip(service.backends, entries, strict=True)
+    )
+    return _Lookup(key, LARGE_LOOKUP if service.scheduler in _BY_LOOKUP else SMALL_LOOKUP, tuple(members))
+
+
+def _fill_lookup(lookup: _Lookup, hashing: Hashing) -> bytes:
+    key, size, members = lookup
+    permutations = [hashing.maglev_permutation(key, member.name.encode(), size) for member in members]
+    places = hashing.maglev_table(permutations, [member.weight for member in members], size)
+    slots = [member.slot for member in members]
+    return array("H", [slots[place] for place in places]).tobytes()

@@ -1,0 +1,129 @@
+"""A value of the configuration with its key and position; what every rule is checked on.
+
+The readers (`text`, `integer`, `choice`, `items`, `keys`) return a value of the type that the key has
+or raise ConfigError where the value stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TypeVar
+
+from l4lb.control.message import error_at, key_path, nearest, quoted
+from l4lb.control.yamlnode import Mapping, Node, Scalar, Sequence
+from l4lb.errors import ConfigError
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+_NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
+
+
+class Field:
+    """The value of the key `path` in the file `source`."""
+
+    __slots__ = ("node", "path", "source")
+
+    def __init__(self, node: Node, path: str, source: str) -> None:
+        self.node = node
+        self.path = path
+        self.source = source
+
+    def error(self, reason: str) -> ConfigError:
+        """The error to raise for this value; `reason` ends with what to do."""
+        return error_at(self.source, self.node.line, self.node.column, self.path, reason)
+
+    def is_nothing(self) -> bool:
+        """Whether no value was given, or `null`."""
+        return isinstance(self.node, Scalar) and self.node.plain and self.node.text in _NOTHING
+
+    def is_mapping(self) -> bool:
+        """Whether the value is a mapping."""
+        return isinstance(self.node, Mapping)
+
+    def text(self, what: str = "text") -> str:
+        """The value as text; `what` names what is wanted."""
+        return self._scalar(what).text
+
+    def parse(self, parser: Callable[[str], T], what: str) -> T:
+        """The value as `parser` reads it; its ValueError is the reason."""
+        text = self.text(what)
+        try:
+            return parser(text)
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def integer(self, low: int, high: int, what: str = "") -> int:
+        """A whole decimal number from `low` to `high`."""
+        what = what or f"a whole number from {low} to {high}"
+        node = self._scalar(what)
+        if not node.plain:
+            raise self.error(f"must be {what}, not text; remove the quotes")
+        if not _WHOLE.fullmatch(node.text) or not low <= int(node.text) <= high:
+            raise self.error(f"must be {what}, not {quoted(node.text)}")
+        return int(node.text)
+
+    def choice(self, kind: type[E]) -> E:
+        """One of the values of an enumeration."""
+        known = [member.value for member in kind]
+        text = self.text(f"one of {', '.join(known)}")
+        if text not in known:
+            raise self.error(f"unknown value {quoted(text)}; {nearest(text, known)}")
+        return kind(text)
+
+    def items(self, what: str) -> list[Field]:
+        """The items of a list; `what` names them in the plural."""
+        if not isinstance(self.node, Sequence):
+            raise self._wrong_type(f"a list of {what}")
+        return [Field(item, f"{self.path}[{i}]", self.source) for i, item in enumerate(self.node.items)]
+
+    def items_or_one(self, what: str) -> list[Field]:
+        """The items of a list, or the single value itself."""
+        return self.items(what) if isinstance(self.node, Sequence) else [self]
+
+    def keys(self, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Field]:
+        """The values of a mapping by key. Unknown, doubled and missing keys are errors."""
+        if not isinstance(self.node, Mapping):
+            raise self._wrong_type(f"a mapping with the keys {', '.join(known)}")
+        found: dict[str, Field] = {}
+        for key, value in self.node.entries:
+            path = key_path(self.path, key.text)
+            if key.text not in known:
+                raise self._key_error(key, path, f"unknown key; {nearest(key.text, known)}")
+            if key.text in found:
+                raise self._key_error(key, path, "the key stands here twice; remove one of the two")
+            found[key.text] = Field(value, path, self.source)
+        for name in required:
+            if name not in found:
+                path = key_path(self.path, name)
+                raise error_at(
+                    self.source,
+                    self.node.line,
+                    self.node.column,
+                    path,
+                    "missing; add this key, it is required",
+                )
+        return found
+
+    def _key_error(self, key: Scalar, path: str, reason: str) -> ConfigError:
+        return error_at(self.source, key.line, key.column, path, reason)
+
+    def _scalar(self, what: str) -> Scalar:
+        if not isinstance(self.node, Scalar) or self.is_nothing():
+            raise self._wrong_type(what)
+        return self.node
+
+    def _wrong_type(self, what: str) -> ConfigError:
+        node = self.node
+        if self.is_nothing():
+            return self.error(f"has no value; give it {what}, or remove it")
+        if isinstance(node, Scalar):
+            return self.error(f"must be {what}, not {quoted(node.text)}")
+        if isinstance(node, Mapping):
+            return self.error(f"must be {what}, not a mapping")
+        if len(node.items) == 1 and isinstance(node.items[0], Scalar) and ":" in node.items[0].text:
+            return self.error(f"must be {what}, not a list; put quotes around an address in brackets")
+        return self.error(f"must be {what}, not a list")

@@ -1,0 +1,53 @@
+"""Reads the operator's files, with limits."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from l4lb.control.message import error_at, printable
+from l4lb.errors import ConfigError
+
+MAX_CONFIG_BYTES = 4 << 20
+"""Room for 1000 services of 20 backends four times over."""
+
+
+def read_config(path: str | Path) -> str:
+    """The text of a configuration file. Raises ConfigError; a file that is too large is not read."""
+    try:
+        # Without O_NONBLOCK a named pipe would wait here for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    except ValueError as error:  # a zero byte in the name
+        raise _unreadable(path, str(error)) from None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ConfigError(f"{printable(str(path))}: is {what}; name the configuration file itself")
+        try:
+            # The size is only a first hint: the file may grow, and those of /proc have none.
+            data = file.read(MAX_CONFIG_BYTES + 1) if status.st_size <= MAX_CONFIG_BYTES else None
+        except OSError as error:
+            raise _unreadable(path, error.strerror) from None
+    if data is None or len(data) > MAX_CONFIG_BYTES:
+        raise ConfigError(
+            f"{printable(str(path))}: is larger than {MAX_CONFIG_BYTES >> 20} MiB; is this the right file?"
+        )
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8").split("\n")
+        raise error_at(
+            str(path),
+            len(before),
+            len(before[-1]) + 1,
+            "",
+            f"byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8",
+        ) from None
+
+
+def _unreadable(path: str | Path, why: str | None) -> ConfigError:
+    return ConfigError(f"{printable(str(path))}: cannot be read: {why}; check the path and its permissions")
