@@ -163,9 +163,13 @@ class Daemon:
         if native:
             balancer = Balancer(capacity=capacity, key=self._key, shared=self.shared)
             rewrite = self.datapath is Datapath.REWRITE
-            return NativeWorker(number, balancer, rewrite=rewrite, length=length, on_failure=self._worker_failed)
+            return NativeWorker(
+                number, balancer, rewrite=rewrite, length=length, on_failure=self._worker_failed
+            )
         core = ReferenceBalancer(ReferenceCore(capacity=capacity, key=self._key))
-        return ReferenceWorker(number, core, length=length, now_ms=views.now_ms, on_failure=self._worker_failed)
+        return ReferenceWorker(
+            number, core, length=length, now_ms=views.now_ms, on_failure=self._worker_failed
+        )
 
     def _worker_failed(self, why: str) -> None:
         """Called in the worker's thread: without its worker a queue eats packets, so the daemon ends."""

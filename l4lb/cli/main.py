@@ -62,7 +62,9 @@ config_option = click.option(
     metavar="FILE",
     help="The configuration.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or one object a line.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON: one object, or one object a line."
+)
 
 
 @click.group(
@@ -397,7 +399,9 @@ def _end(lock: Any, owner: int) -> None:
     deadline = time.monotonic() + _DOWN_TIMEOUT_S
     while lock.owner() == owner:
         if time.monotonic() > deadline:
-            raise L4lbError(f"process {owner} has not ended in {_DOWN_TIMEOUT_S} s; `kill -9 {owner}`, then again")
+            raise L4lbError(
+                f"process {owner} has not ended in {_DOWN_TIMEOUT_S} s; `kill -9 {owner}`, then again"
+            )
         time.sleep(0.02)
 
 

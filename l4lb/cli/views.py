@@ -18,7 +18,9 @@ from l4lb.net.worker import Worker
 
 Json = dict[str, Any]
 _FILTERS = ("client", "service", "backend", "state", "limit")
-_ENDPOINT = re.compile(r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?$")
+_ENDPOINT = re.compile(
+    r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?$"
+)
 
 
 def now_ms() -> int:
@@ -89,7 +91,10 @@ def service_rows(
             "forward": str(service.forward),
             "scheduler": str(service.scheduler),
             "backends": len(own),
-            **{key: sum(row[key] for row in own) if answers_seen or "out" not in key else None for key in summed},
+            **{
+                key: sum(row[key] for row in own) if answers_seen or "out" not in key else None
+                for key in summed
+            },
         }
 
 
@@ -165,7 +170,7 @@ def explain(
     known = [(worker, decision) for worker, decision in answers if decision.reason is Reason.FLOW]
     worker, decision = (known or answers)[0]
     service = _service_at(config, address, port, protocol)
-    flow = worker.balancer.find(packet, now) if known else None
+    remembered = [(w.number, flow) for w in workers if (flow := w.balancer.find(packet, now)) is not None]
     chosen = {_backend(slots, d) for _, d in (known or answers)}
     return {
         "client": _endpoint(client_address, client_port),
@@ -180,7 +185,7 @@ def explain(
             {"queue": w.number, "backend": _backend(slots, d), "reason": d.reason.name.lower()}
             for w, d in (known or answers)
         ],
-        "flow": flow_row(flow, *slots.owner(flow.slot), worker.number, now) if flow else None,
+        "flow": next((flow_row(f, *slots.owner(f.slot), queue, now) for queue, f in remembered), None),
         "backends": [
             row
             for row in backend_rows(config, slots, workers, answers_seen)

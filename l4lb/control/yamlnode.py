@@ -189,8 +189,9 @@ def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, path: str
         line, column = len(lines), len(lines[-1]) + 1
     here = lines[line - 1]
     problem = f"is not YAML: {error.problem or error.context}"
-    if error.problem and error.context and error.context_mark:
-        problem += f" {error.context} from {error.context_mark.line + 1}:{error.context_mark.column + 1}"
+    start = error.context_mark
+    if error.problem and error.context and start and (start.line, start.column) != (line - 1, column - 1):
+        problem += f" {error.context} from {start.line + 1}:{start.column + 1}"
     if "\t" in here[: len(here) - len(here.lstrip())]:
         advice = "indent with spaces instead of tabs"
     elif _BRACKETED_ADDRESS.search(here):

@@ -9,7 +9,9 @@ from l4lb.model import Address, Protocol
 _SYN = 0x02
 
 
-def build_first_packet(client: Address, client_port: int, vip: Address, vip_port: int, protocol: Protocol) -> bytes:
+def build_first_packet(
+    client: Address, client_port: int, vip: Address, vip_port: int, protocol: Protocol
+) -> bytes:
     """A TCP SYN or an empty UDP datagram. Checksums are 0: nobody receives it."""
     if protocol is Protocol.TCP:
         transport = struct.pack("!HHIIBBHHH", client_port, vip_port, 0, 0, 5 << 4, _SYN, 65535, 0, 0)

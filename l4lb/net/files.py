@@ -14,7 +14,7 @@ MAX_CONFIG_BYTES = 4 << 20
 
 
 def read_config(path: str | Path) -> str:
-    """The text of a configuration file. Raises ConfigError; a file that is too large is not read."""
+    """The text of a configuration file. Raises ConfigError; of one that is too large no more is read than shows it."""
     try:
         # Without O_NONBLOCK a named pipe would wait here for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -22,17 +22,17 @@ def read_config(path: str | Path) -> str:
         raise _unreadable(path, error.strerror) from None
     except ValueError as error:  # a zero byte in the name
         raise _unreadable(path, str(error)) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            what = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
             raise ConfigError(f"{printable(str(path))}: is {what}; name the configuration file itself")
-        try:
-            # The size is only a first hint: the file may grow, and those of /proc have none.
-            data = file.read(MAX_CONFIG_BYTES + 1) if status.st_size <= MAX_CONFIG_BYTES else None
-        except OSError as error:
-            raise _unreadable(path, error.strerror) from None
-    if data is None or len(data) > MAX_CONFIG_BYTES:
+        data = _read_at_most(descriptor, MAX_CONFIG_BYTES + 1)
+    except OSError as error:
+        raise _unreadable(path, error.strerror) from None
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_CONFIG_BYTES:
         raise ConfigError(
             f"{printable(str(path))}: is larger than {MAX_CONFIG_BYTES >> 20} MiB; is this the right file?"
         )
@@ -47,6 +47,14 @@ def read_config(path: str | Path) -> str:
             "",
             f"byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8",
         ) from None
+
+
+def _read_at_most(descriptor: int, size: int) -> bytes:
+    """The size that the file claims is not asked: it may grow, and files of /proc claim none."""
+    data = bytearray()
+    while len(data) < size and (piece := os.read(descriptor, size - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def _unreadable(path: str | Path, why: str | None) -> ConfigError:

@@ -44,7 +44,9 @@ def run_nft(script: str, *, check: bool = False) -> None:
     result = subprocess.run(command, input=script, capture_output=True, text=True, timeout=_TIMEOUT_S)
     if result.returncode == 0:
         return
-    complaint = next((line for line in result.stderr.splitlines() if line and line[0] != "#"), "no reason given")
+    complaint = next(
+        (line for line in result.stderr.splitlines() if line and line[0] != "#"), "no reason given"
+    )
     if "Operation not permitted" in result.stderr:
         raise CapabilityError("nft: the kernel refuses; CAP_NET_ADMIN is missing, run as root")
     raise L4lbError(f"nft: {complaint}")
@@ -143,7 +145,10 @@ def _queue_rule(table: str, chain: str, number: int) -> bytes:
     """NFTA_RULE_* with one expression: target NFQUEUE, revision 3, `struct xt_NFQ_info_v3`."""
     info = struct.pack("=HHHxx", number, 1, 0)
     target = build_nested(
-        2, build_attribute(1, b"NFQUEUE\0"), build_attribute(2, struct.pack(">I", 3)), build_attribute(3, info)
+        2,
+        build_attribute(1, b"NFQUEUE\0"),
+        build_attribute(2, struct.pack(">I", 3)),
+        build_attribute(3, info),
     )
     expression = build_nested(1, build_attribute(1, b"target\0"), target)
     return (

@@ -10,13 +10,12 @@ import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.model import Datapath
 from l4lb.net import nft, queue
+from l4lb.net.privilege import has_net_admin
 
-_CAP_NET_ADMIN = 12
 _PROBE_QUEUE = 65535
 
 
@@ -96,7 +95,12 @@ def probe_host() -> Host:
                 "hooks for IPv4 and IPv6 in one table",
                 "nothing: CONFIG_NF_TABLES_INET is needed",
             ),
-            Feature("nfqueue", _try(_bind_queue), "packets to user space", "nothing: CONFIG_NETFILTER_NETLINK_QUEUE"),
+            Feature(
+                "nfqueue",
+                _try(_bind_queue),
+                "packets to user space",
+                "nothing: CONFIG_NETFILTER_NETLINK_QUEUE",
+            ),
             Feature("nft-queue", kernel_takes(rule + "queue num 0"), "queue from nftables", "xt-nfqueue"),
             Feature(
                 "xt-nfqueue",
@@ -117,27 +121,23 @@ def probe_host() -> Host:
             ),
             Feature(
                 "nft-hash",
-                kernel_takes(rule + "jhash ip saddr . th sport mod 2 seed 0x1 vmap { 0 : accept, 1 : accept }"),
+                kernel_takes(
+                    rule + "jhash ip saddr . th sport mod 2 seed 0x1 vmap { 0 : accept, 1 : accept }"
+                ),
                 "several workers, each with its flows",
                 "one worker",
             ),
             Feature(
                 "nft-notrack",
-                kernel_takes(base + hook.format("prerouting") + "add rule inet l4lb_probe prerouting notrack"),
+                kernel_takes(
+                    base + hook.format("prerouting") + "add rule inet l4lb_probe prerouting notrack"
+                ),
                 "balanced flows take no connection tracking entries",
                 "nothing: CONFIG_NFT_CT is needed",
             ),
         ),
         kernel=platform.release(),
     )
-
-
-def has_net_admin() -> bool:
-    """Whether this process has CAP_NET_ADMIN in effect (capabilities(7))."""
-    for line in Path("/proc/thread-self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return bool(int(line.split()[1], 16) >> _CAP_NET_ADMIN & 1)
-    return False
 
 
 def _try(action: Callable[[], None]) -> bool:

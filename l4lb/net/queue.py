@@ -10,6 +10,7 @@ from pathlib import Path
 
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.net.netlink import NLM_F_ACK, build_attribute, build_message, open_netfilter, request
+from l4lb.net.privilege import has_net_admin
 
 COPY_HEADERS = 160
 """Bytes copied of each packet where only a mark is needed: IPv6 with 8 short extensions, and TCP."""
@@ -76,7 +77,9 @@ class KernelQueue:
     """Packets dropped because the socket's receive buffer was full."""
 
 
-def read_kernel_queues(path: Path = Path("/proc/thread-self/net/netfilter/nfnetlink_queue")) -> list[KernelQueue]:
+def read_kernel_queues(
+    path: Path = Path("/proc/thread-self/net/netfilter/nfnetlink_queue"),
+) -> list[KernelQueue]:
     """The queues of this network namespace that have a listener; empty where the kernel has none."""
     try:
         lines = path.read_text().splitlines()
@@ -102,8 +105,9 @@ def _force_buffer(sock: socket.socket, forced: int, plain: int, size: int) -> No
 
 
 def _explain(error: OSError, number: int) -> L4lbError:
-    if error.errno == errno.EPERM:
-        return CapabilityError(f"queue {number}: needs CAP_NET_ADMIN; run as root")
-    if error.errno == errno.EBUSY:
+    # The kernel says EPERM both without the privilege and where another socket has the queue.
+    if error.errno in (errno.EPERM, errno.EBUSY):
+        if not has_net_admin():
+            return CapabilityError(f"queue {number}: needs CAP_NET_ADMIN; run as root")
         return L4lbError(f"queue {number}: another process listens on it; choose another l4.queue.first")
     return L4lbError(f"queue {number}: the kernel refused it: {error.strerror}")

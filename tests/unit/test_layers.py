@@ -16,8 +16,10 @@ ALLOWED = {
     "net": {"net", "control", "dataplane", "model", "errors"},
     "cli": {"cli", "net", "control", "dataplane", "model", "errors", "__version__"},
 }
-IMPURE = {"time", "datetime", "random", "secrets", "socket", "logging", "os", "pathlib", "subprocess", "threading",
-          "asyncio", "select", "pyroute2", "netfilterqueue", "aiohttp", "click", "rich"}  # fmt: skip
+IMPURE = {
+    *("time", "datetime", "random", "secrets", "socket", "logging", "os", "pathlib", "subprocess"),
+    *("threading", "asyncio", "select", "pyroute2", "netfilterqueue", "aiohttp", "click", "rich"),
+}
 PURE = ("dataplane", "control")
 
 

@@ -94,7 +94,8 @@ def test_mutated_messages_are_always_answered(name, data):
 def test_the_kernels_table_of_queues(tmp_path):
     table = tmp_path / "nfnetlink_queue"
     table.write_text(
-        "    3  12345    17 2   160     5     6     1034  1\n    4  12346     0 2   160     0     0        0  1\n"
+        "    3  12345    17 2   160     5     6     1034  1\n"
+        "    4  12346     0 2   160     0     0        0  1\n"
     )
     third, fourth = read_kernel_queues(table)
     assert (third.number, third.waiting, third.dropped_full, third.dropped_socket) == (3, 17, 5, 6)

@@ -74,13 +74,9 @@ class Balancer:
 
     def publish(self, table: Table) -> None:
         """Decide by `table` from the next packet on. Flows and counters stay."""
-        before = {choice.service.name: choice for choice in self._choices}
         self._table = table
-        self._choices = []
-        for service in table.services:
-            choice = Choice(service, self._key, self._shared)
-            choice.take_over(before.get(service.name))
-            self._choices.append(choice)
+        self._shared.keep_turns([service.name for service in table.services])
+        self._choices = [Choice(service, self._key, self._shared) for service in table.services]
 
     def decide(
         self,
@@ -118,6 +114,17 @@ class Balancer:
         if decision.reason in (Reason.REPLY, Reason.REPLY_STATIC, Reason.REPLY_UNMATCHED):
             return _without_slot(Reason.NOT_BALANCED)
         return replace(decision, mark=0)
+
+    def find(self, packet: bytes, now_ms: int) -> Flow | None:
+        """The flow that a whole packet to a service belongs to, or None."""
+        if self._table is None:
+            raise RuntimeError("no table was published")
+        parsed = parse(packet, length=len(packet), gso=False, whole=True)
+        if isinstance(parsed, Reason) or _service_of(self._table, parsed) is None:
+            return None
+        key = FlowKey(*parsed.source, *parsed.destination, parsed.protocol)
+        entry = self._flows.peek(key, self._hash(key))
+        return None if entry is None or entry.expired(now_ms) else _snapshot(entry)
 
     def expire(self, now_ms: int) -> int:
         """Remove every expired flow; returns how many."""

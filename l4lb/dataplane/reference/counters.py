@@ -1,8 +1,25 @@
-"""Flow and connection counts of every slot: what the schedulers balance by."""
+"""What the workers share: how loaded every slot is, and whose turn it is in every service."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from l4lb.model import Scheduler
+
+Shape = tuple[Scheduler, tuple[tuple[int, int], ...]]
+"""What a service's turn depends on: its scheduler, and slot and weight of each backend that has weight."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """Where the scheduler of a service stands."""
+
+    shape: Shape
+    cursor: int
+    current: list[int]
+    """What smooth weighted round-robin compares, for each backend that has weight."""
 
 
 class SharedCounters:
@@ -11,6 +28,7 @@ class SharedCounters:
     def __init__(self) -> None:
         self._flows: Counter[int] = Counter()
         self._active: Counter[int] = Counter()
+        self._turns: dict[str, Turn] = {}
 
     def flows(self, slot: int) -> int:
         """Remembered flows of `slot`."""
@@ -28,3 +46,14 @@ class SharedCounters:
         """Add the differences `flows` and `active` to the counts of `slot`."""
         self._flows[slot] += flows
         self._active[slot] += active
+
+    def turn(self, service: str, shape: Shape) -> Turn:
+        """The turn of `service`: where it stands if its shape is what it was, else a new one."""
+        turn = self._turns.get(service)
+        if turn is None or turn.shape != shape:
+            turn = self._turns[service] = Turn(shape, 0, [0] * len(shape[1]))
+        return turn
+
+    def keep_turns(self, services: Collection[str]) -> None:
+        """Forget the turns of all other services."""
+        self._turns = {name: turn for name, turn in self._turns.items() if name in services}

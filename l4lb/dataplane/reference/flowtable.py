@@ -65,13 +65,16 @@ class FlowTable:
 
     def find(self, key: FlowKey, hash_: int, now_ms: int) -> FlowEntry | None:
         """The flow of `key`; an expired one is removed and counts as unknown."""
-        for group in self._groups_of(hash_):
-            entry = group.get(key)
-            if entry is not None and entry.expired(now_ms):
-                self._remove(group, entry)
-            elif entry is not None:
-                return entry
-        return None
+        entry = self.peek(key, hash_)
+        if entry is not None and entry.expired(now_ms):
+            self.remove(entry, hash_)
+            return None
+        return entry
+
+    def peek(self, key: FlowKey, hash_: int) -> FlowEntry | None:
+        """The flow of `key`, expired or not."""
+        first, second = self._groups_of(hash_)
+        return first.get(key) or second.get(key)
 
     def find_room(self, hash_: int, now_ms: int) -> Group | None:
         """The group for a new flow, or None. Where both are full their expired flows are removed."""

@@ -11,30 +11,20 @@ from l4lb.model import Scheduler
 
 
 class Choice:
-    """The scheduler of one service: its backends that have weight, and where its cursor stands."""
+    """The scheduler of one service. Only backends that have weight take part."""
 
     def __init__(self, service: ServiceEntry, key: bytes, shared: SharedCounters) -> None:
-        self.service = service
         self.backends = [backend for backend in service.backends if backend.weight > 0]
+        self._scheduler = service.scheduler
         self._lookup = array("H", service.lookup)
         self._key = key
         self._shared = shared
-        self._cursor = 0
-        self._current = [0] * len(self.backends)
-
-    def take_over(self, before: Choice | None) -> None:
-        """Go on where the service's scheduler stood before a publish that changed nothing for it."""
-        if before is not None and before._shape == self._shape:
-            self._cursor = before._cursor
-            self._current = before._current
-
-    @property
-    def _shape(self) -> tuple[Scheduler, list[tuple[int, int]]]:
-        return self.service.scheduler, [(backend.slot, backend.weight) for backend in self.backends]
+        weights = tuple((backend.slot, backend.weight) for backend in self.backends)
+        self._turn = shared.turn(service.name, (service.scheduler, weights))
 
     def choose(self, hash_: int, client: bytes) -> int:
         """The slot for a new flow. At least one backend must have weight."""
-        match self.service.scheduler:
+        match self._scheduler:
             case Scheduler.ROUND_ROBIN:
                 return self._round_robin().slot
             case Scheduler.WEIGHTED_ROUND_ROBIN:
@@ -55,27 +45,28 @@ class Choice:
         return self._lookup[scale(hash_ >> 32, len(self._lookup))]
 
     def _round_robin(self) -> BackendEntry:
-        chosen = self.backends[self._cursor]
-        self._cursor = (self._cursor + 1) % len(self.backends)
+        chosen = self.backends[self._turn.cursor]
+        self._turn.cursor = (self._turn.cursor + 1) % len(self.backends)
         return chosen
 
     def _weighted_round_robin(self) -> BackendEntry:
         """Smooth, as in nginx: weights 5, 1, 1 give a a b a c a a rather than a a a a a b c."""
+        current = self._turn.current
         for i, backend in enumerate(self.backends):
-            self._current[i] += backend.weight
-        winner = self._current.index(max(self._current))
-        self._current[winner] -= sum(backend.weight for backend in self.backends)
+            current[i] += backend.weight
+        winner = current.index(max(current))
+        current[winner] -= sum(backend.weight for backend in self.backends)
         return self.backends[winner]
 
     def _least_connections(self, *, weighted: bool) -> BackendEntry:
         """The least loaded. Equals are taken in turn, or the first would get every flow of a quiet time."""
         n = len(self.backends)
-        best = self._cursor
+        best = self._turn.cursor
         for step in range(1, n):
-            i = (self._cursor + step) % n
+            i = (self._turn.cursor + step) % n
             if self._lighter(self.backends[i], self.backends[best], weighted=weighted):
                 best = i
-        self._cursor = (best + 1) % n
+        self._turn.cursor = (best + 1) % n
         return self.backends[best]
 
     def _power_of_two(self, hash_: int) -> BackendEntry:
