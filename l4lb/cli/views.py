@@ -168,7 +168,7 @@ def explain(
     now = now_ms()
     answers = [(worker, worker.balancer.preview(packet, now)) for worker in workers]
     known = [(worker, decision) for worker, decision in answers if decision.reason is Reason.FLOW]
-    worker, decision = (known or answers)[0]
+    _, decision = (known or answers)[0]
     service = _service_at(config, address, port, protocol)
     remembered = [(w.number, flow) for w in workers if (flow := w.balancer.find(packet, now)) is not None]
     chosen = {_backend(slots, d) for _, d in (known or answers)}

@@ -1,0 +1,101 @@
+"""`./scripts/bench NAME`: runs one benchmark and prints its figures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+
+from l4lb.errors import L4lbError
+from tests.bench import machine, report
+from tests.bench.errors import BenchError
+from tests.support.lab import LabError, unavailable
+
+MODULES = {
+    "decide": "decide",
+    "packet-path": "packet_path",
+    "connections": "connections",
+    "bulk": "bulk",
+    "idle": "idle",
+}
+DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit code. A figure that misses its target is no failure."""
+    parser = _parser()
+    given = parser.parse_args(argv)
+    if given.list or given.name is None:
+        for name, module in MODULES.items():
+            print(f"{name:12} {import_module(f'tests.bench.{module}').ABOUT}")
+        return DONE if given.list else WRONG
+    bench = import_module(f"tests.bench.{MODULES[given.name]}")
+    if bench.NEEDS_LAB and (reason := unavailable()):
+        return _complain(reason, UNAVAILABLE)
+    settings = bench.QUICK if given.quick else bench.DEFAULTS
+    settings = replace(settings, runs=given.runs or settings.runs, seconds=given.seconds or settings.seconds)
+    # A terminated run cleans up as an interrupted one does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        machine.require(bench.PROGRAMS)
+        measures = bench.run(settings)
+        about = machine.describe(bench.PROGRAMS)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except L4lbError as error:
+        return _complain(str(error), error.exit_code)
+    except (BenchError, LabError, OSError, subprocess.SubprocessError) as error:
+        return _complain(str(error), FAILED)
+    if given.json:
+        report.print_table(given.name, measures, about, Console(stderr=True))
+        print(json.dumps(report.to_json(given.name, measures, about)))
+    else:
+        report.print_table(given.name, measures, about, Console())
+    return DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./scripts/bench",
+        description="Measure l4lb beside its peers, in turns within one run.",
+        epilog="example: ./scripts/bench packet-path --runs 5 --seconds 2 --json",
+    )
+    parser.add_argument("name", nargs="?", choices=MODULES, metavar="NAME", help=", ".join(MODULES))
+    parser.add_argument("--list", action="store_true", help="list the benchmarks")
+    parser.add_argument("--json", action="store_true", help="end with one JSON object; the table goes to stderr")
+    parser.add_argument("--runs", type=_positive(int), metavar="N", help="rounds over all sides")
+    parser.add_argument("--seconds", type=_positive(float), metavar="S", help="of one measurement of one side")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: see that it works, believe no figure")
+    return parser
+
+
+def _positive(kind: type[int] | type[float]):  # type: ignore[no-untyped-def]
+    def parse(text: str) -> int | float:
+        value = kind(text)
+        if not value > 0:
+            raise argparse.ArgumentTypeError("must be above 0")
+        return value
+
+    parse.__name__ = kind.__name__
+    return parse
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _complain(reason: str, code: int) -> int:
+    print(f"bench: {' '.join(reason.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+/* Sends small UDP datagrams over many flows, flat out or at a rate, and says how many.
+ *
+ *   blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r PACKETS_A_SECOND]
+ *         (-n COUNT | [-w WARM_SECONDS] -d SECONDS) ADDRESS...
+ *
+ * Flow i has the source port SOURCE_PORT + i and goes to address i modulo their number. Datagrams leave in
+ * bursts of 16 by sendmmsg, one burst a flow in turn. "begin" is printed after the warm-up, and at the end
+ * "end SENT SECONDS", both for the time in between alone.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { BURST = 16, MAX_FLOWS = 4096, MAX_PAYLOAD = 1472 };
+
+static void fail(const char *what) {
+    fprintf(stderr, "blast: %s: %s\n", what, strerror(errno));
+    exit(1);
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void sleep_until(double when) {
+    struct timespec t = {.tv_sec = (time_t)when};
+    t.tv_nsec = (long)((when - (double)t.tv_sec) * 1e9);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
+    }
+}
+
+static int open_flow(const char *address, int port, int source_port) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_port = htons((uint16_t)source_port)};
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (fd < 0)
+        fail("socket");
+    if (inet_pton(AF_INET, address, &to.sin_addr) != 1) {
+        errno = EINVAL;
+        fail(address);
+    }
+    if (bind(fd, (struct sockaddr *)&from, sizeof from))
+        fail("bind");
+    if (connect(fd, (struct sockaddr *)&to, sizeof to))
+        fail(address);
+    return fd;
+}
+
+static struct mmsghdr messages[BURST];
+static int flows[MAX_FLOWS];
+static int flow_count = 64;
+
+/* Sends up to `limit` datagrams on the next flow. A full socket or an ICMP error costs the rest of a burst. */
+static uint64_t send_burst(uint64_t limit) {
+    static int turn;
+    unsigned wanted = limit < BURST ? (unsigned)limit : BURST;
+    int sent = sendmmsg(flows[turn], messages, wanted, 0);
+    turn = (turn + 1) % flow_count;
+    if (sent < 0 && errno != ECONNREFUSED && errno != EHOSTUNREACH && errno != ENOBUFS && errno != EAGAIN)
+        fail("sendmmsg");
+    return sent < 0 ? 0 : (uint64_t)sent;
+}
+
+static uint64_t send_until(double end, uint64_t count, double rate) {
+    double start = now();
+    uint64_t sent = 0;
+    while (sent < count) {
+        if (rate > 0)
+            sleep_until(start + (double)sent / rate);
+        if (now() >= end)
+            break;
+        sent += send_burst(count - sent);
+    }
+    return sent;
+}
+
+int main(int argc, char **argv) {
+    static char payload[MAX_PAYLOAD];
+    struct iovec data = {.iov_base = payload, .iov_len = 18};
+    int port = 0, source_port = 20000, option;
+    double rate = 0, warm = 0, seconds = 0, begin;
+    uint64_t count = 0, sent;
+    while ((option = getopt(argc, argv, "p:f:l:s:r:n:w:d:")) != -1) {
+        switch (option) {
+        case 'p': port = atoi(optarg); break;
+        case 'f': flow_count = atoi(optarg); break;
+        case 'l': data.iov_len = strtoul(optarg, NULL, 10); break;
+        case 's': source_port = atoi(optarg); break;
+        case 'r': rate = atof(optarg); break;
+        case 'n': count = strtoull(optarg, NULL, 10); break;
+        case 'w': warm = atof(optarg); break;
+        case 'd': seconds = atof(optarg); break;
+        default: return 2;
+        }
+    }
+    if (!port || optind >= argc || (!count && seconds <= 0) || flow_count < 1 || flow_count > MAX_FLOWS ||
+        data.iov_len > MAX_PAYLOAD) {
+        fputs("usage: blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r RATE]"
+              " (-n COUNT | [-w WARM] -d SECONDS) ADDRESS...\n", stderr);
+        return 2;
+    }
+    for (int i = 0; i < BURST; i++)
+        messages[i].msg_hdr = (struct msghdr){.msg_iov = &data, .msg_iovlen = 1};
+    for (int i = 0; i < flow_count; i++)
+        flows[i] = open_flow(argv[optind + i % (argc - optind)], port, source_port + i);
+    if (warm > 0)
+        send_until(now() + warm, UINT64_MAX, rate);
+    puts("begin");
+    fflush(stdout);
+    begin = now();
+    sent = send_until(count ? begin + 60 : begin + seconds, count ? count : UINT64_MAX, rate);
+    printf("end %llu %.6f\n", (unsigned long long)sent, now() - begin);
+    return 0;
+}

@@ -1,0 +1,110 @@
+"""l4lb itself as a side: the real daemon, with a configuration made for the benchmark."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from l4lb.errors import L4lbError, NoDaemonError
+from l4lb.net.client import Client
+from tests.support.lab import Lab, Process, wait_for
+
+VIP = "203.0.113.10"
+QUEUE_LENGTH = 16384
+READY_TIMEOUT_S = 15.0
+_STOP_TIMEOUT_S = 10.0
+_L4LB = [sys.executable, "-c", "from l4lb.cli.main import main; main()"]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the configuration; backends are `address:port`."""
+
+    name: str
+    listen: str
+    backends: Sequence[str]
+
+
+@contextlib.contextmanager
+def daemon(
+    lab: Lab,
+    datapath: str,
+    services: Sequence[Service],
+    *,
+    workers: int | str = "auto",
+    queue: int = QUEUE_LENGTH,
+    prefix: Sequence[str] = (),
+) -> Iterator[Process]:
+    """`l4lb run` on the gateway, ready; ended with its traces at the end. `prefix` stands before the command."""
+    process, socket = start_daemon(lab, datapath, services, workers=workers, queue=queue, prefix=prefix)
+    try:
+        wait_ready(process, socket)
+        yield process
+    finally:
+        process.stop(timeout=_STOP_TIMEOUT_S)
+
+
+def start_daemon(
+    lab: Lab,
+    datapath: str,
+    services: Sequence[Service],
+    *,
+    workers: int | str = "auto",
+    queue: int = QUEUE_LENGTH,
+    prefix: Sequence[str] = (),
+) -> tuple[Process, Path]:
+    """Starts `l4lb run` and does not wait; returns the process and its admin socket."""
+    config = lab.directory / "l4lb.yaml"
+    socket = lab.directory / "l4lb.sock"
+    # JSON is YAML, and quotes for us.
+    config.write_text(json.dumps(_config(datapath, services, workers, queue), indent=1))
+    argv = [*prefix, *_L4LB, "--socket", str(socket), "run", "-c", str(config)]
+    return lab.gateway.popen(argv, log="l4lb.log"), socket
+
+
+def wait_ready(process: Process, socket: Path) -> None:
+    """Returns when the daemon says that it is ready; at once an error when it has ended."""
+
+    def ready() -> bool:
+        process.check_running()
+        try:
+            return bool(Client(socket).get("/status")["ready"])
+        except NoDaemonError:
+            return False
+
+    wait_for(ready, READY_TIMEOUT_S, "`l4lb run` to be ready")
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    """What the daemon counts; empty where none answers."""
+    try:
+        found: dict[str, Any] = Client(lab.directory / "l4lb.sock").get("/status")
+    except L4lbError:
+        return {}
+    return found
+
+
+def _config(datapath: str, services: Sequence[Service], workers: int | str, queue: int) -> dict[str, Any]:
+    return {
+        "l4": {
+            "datapath": datapath,
+            "workers": workers,
+            "queue": {"length": queue},
+            "hash_key": bytes(range(16)).hex(),
+            "services": [
+                {
+                    "name": service.name,
+                    "listen": service.listen,
+                    "forward": "nat",
+                    "scheduler": "maglev",
+                    "backends": list(service.backends),
+                }
+                for service in services
+            ],
+        }
+    }

@@ -1,0 +1,108 @@
+"""Measures as a table for people and as the JSON that `./scripts/bench NAME --json` ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.runner import Series, human
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure is meant to reach: `ours`, or `ours / of` where a peer is named. Informational."""
+
+    limit: float
+    of: str | None = None
+    sense: Literal["at_least", "at_most"] = "at_least"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One quantity of ours beside that of each peer."""
+
+    name: str
+    unit: str
+    better: Literal["more", "less"]
+    ours: Series
+    peers: Mapping[str, Series] = field(default_factory=dict)
+    targets: Sequence[Target] = ()
+
+    def ratio(self, peer: str) -> float | None:
+        """Ours by the peer's, by the medians; None where the peer's is 0."""
+        value = self.peers[peer].median
+        return self.ours.median / value if value else None
+
+    def met(self, target: Target) -> bool | None:
+        """Whether a target is reached; None where the ratio does not exist."""
+        value = self.ours.median if target.of is None else self.ratio(target.of)
+        if value is None:
+            return None
+        return value >= target.limit if target.sense == "at_least" else value <= target.limit
+
+
+def to_json(name: str, measures: Sequence[Measure], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """The object that the contract describes; several measures are listed under `measures`."""
+    objects = [_measure_json(measure, machine) for measure in measures]
+    return objects[0] if len(objects) == 1 else {"name": name, "measures": objects}
+
+
+def _measure_json(measure: Measure, machine: Mapping[str, Any]) -> dict[str, Any]:
+    every = {"ours": measure.ours, **measure.peers}
+    return {
+        "name": measure.name,
+        "unit": measure.unit,
+        "better": measure.better,
+        "ours": measure.ours.median,
+        "peers": {peer: series.median for peer, series in measure.peers.items()},
+        "ratio": {peer: measure.ratio(peer) for peer in measure.peers},
+        "runs": len(measure.ours.values),
+        "spread": {side: [series.low, series.high] for side, series in every.items()},
+        "targets": [
+            {"of": target.of or "ours", target.sense: target.limit, "met": measure.met(target)}
+            for target in measure.targets
+        ],
+        "machine": dict(machine),
+    }
+
+
+def print_table(name: str, measures: Sequence[Measure], machine: Mapping[str, Any], console: Console) -> None:
+    """One block a measure: ours first, then each peer with the ratio, then the targets."""
+    table = Table(title=name, title_justify="left")
+    table.add_column("SIDE")
+    for heading in ("MEDIAN", "LEAST", "MOST", "OURS BY IT"):
+        table.add_column(heading, justify="right")
+    table.add_column("TARGET")
+    for measure in measures:
+        runs = len(measure.ours.values)
+        table.add_row(f"[bold]{measure.name}[/]", end_section=False)
+        _add_row(table, measure, None)
+        for peer in measure.peers:
+            _add_row(table, measure, peer)
+        table.add_row(f"[dim]{measure.unit}, {runs} {'round' if runs == 1 else 'rounds'}[/]", end_section=True)
+    console.print(table)
+    versions = ", ".join(f"{program} {version}" for program, version in machine["versions"].items())
+    console.print(f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']}); {versions}", style="dim")
+
+
+def _add_row(table: Table, measure: Measure, peer: str | None) -> None:
+    series = measure.ours if peer is None else measure.peers[peer]
+    ratio = None if peer is None else measure.ratio(peer)
+    table.add_row(
+        f"  {peer or 'ours'}",
+        human(series.median),
+        human(series.low),
+        human(series.high),
+        "" if peer is None else "-" if ratio is None else f"{ratio:.3g}",
+        "; ".join(_target_text(measure, target) for target in measure.targets if target.of == peer),
+    )
+
+
+def _target_text(measure: Measure, target: Target) -> str:
+    sign = "≥" if target.sense == "at_least" else "≤"
+    outcome = {True: "[green]met[/]", False: "[red]missed[/]", None: "no ratio"}[measure.met(target)]
+    return f"{sign} {human(target.limit)} {outcome}"

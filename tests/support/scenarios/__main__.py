@@ -1,0 +1,132 @@
+"""`./scripts/demo`: one scenario in a lab of its own, made before and removed after it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from tests.support.lab import Lab, LabError, unavailable, unique_prefix
+from tests.support.scenarios import report
+from tests.support.scenarios.base import IncapableError, Result, Scenario, Stage
+from tests.support.scenarios.catalog import SCENARIOS
+
+DATAPATHS = ("auto", "mark", "rewrite", "reference")
+FAILED, INCAPABLE, SIGNALLED = 1, 3, 128
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class InterruptedBySignalError(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived; like KeyboardInterrupt nothing on the way may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+def interrupt(number: int, _: FrameType | None) -> NoReturn:
+    """Turn the first signal into an exception; the cleaning up is not disturbed by another."""
+    ignore_signals()
+    raise InterruptedBySignalError(number)
+
+
+def ignore_signals() -> None:
+    """From here on nothing but SIGKILL stops us."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@click.command(epilog="Example: ./scripts/demo --datapath rewrite --json")
+@click.option("--scenario", type=click.Choice(list(SCENARIOS)), default="nat", show_default=True)
+@click.option("--list", "list_them", is_flag=True, help="List the scenarios and end.")
+@click.option("--datapath", type=click.Choice(DATAPATHS), help="Instead of what the configuration says.")
+@click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+@click.option("--keep", is_flag=True, help="Leave the lab up with all that runs in it.")
+def main(scenario: str, list_them: bool, datapath: str | None, as_json: bool, keep: bool) -> None:
+    """Show the balancer at work: clients, a gateway and servers in network namespaces, real traffic.
+
+    Exit codes: 0 all went as it should, 1 it did not, 2 wrong arguments, 3 root or a kernel feature is
+    missing.
+    """
+    if list_them:
+        if as_json:
+            click.echo(json.dumps({name: known.title for name, known in SCENARIOS.items()}))
+        else:
+            for name, known in SCENARIOS.items():
+                click.echo(f"{name:10} {known.title}")
+        return
+    for number in SIGNALS:
+        signal.signal(number, interrupt)
+    # With --json the talk goes to standard error and the object stands alone.
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    result = Result(scenario)
+    code = play(SCENARIOS[scenario], result, datapath, keep, console)
+    report.print_result(console, result)
+    if as_json:
+        click.echo(json.dumps(result.as_json()))
+    sys.exit(code)
+
+
+def play(scenario: Scenario, result: Result, datapath: str | None, keep: bool, console: Console) -> int:
+    """Make the lab, run the scenario, remove the lab; returns the exit code."""
+    reason = unavailable()
+    if reason is not None:
+        result.problems.append(reason)
+        return INCAPABLE
+    lab = Lab(unique_prefix("demo"), scenario.backends)
+
+    def say(what: str) -> None:
+        console.print(f"[bold]demo[/]: {what}")
+
+    try:
+        say(f"making the lab {lab.prefix}: client, gateway and {scenario.backends} backends")
+        lab.up()
+        scenario.run(Stage(lab, datapath, keep, say), result)
+    except IncapableError as error:
+        result.problems.append(str(error))
+        return INCAPABLE
+    except LabError as error:
+        result.problems.append(str(error))
+    except InterruptedBySignalError as error:
+        result.problems.append(f"interrupted by {error}")
+        keep = False
+        return SIGNALLED + error.number
+    finally:
+        ignore_signals()
+        if keep:
+            lab.leave()
+            say("the lab stays, with all that runs in it:")
+            for line in how_to_use(lab):
+                console.print(f"  {line}", markup=False)
+        else:
+            say("removing the lab")
+            remove(lab, result)
+    return 0 if result.ok else FAILED
+
+
+def remove(lab: Lab, result: Result) -> None:
+    """Take the lab down; what cannot be removed is a problem of the run."""
+    try:
+        lab.down()
+    except LabError as error:
+        result.problems.append(f"removing the lab: {error}; try ./scripts/lab down --prefix {lab.prefix}")
+
+
+def how_to_use(lab: Lab) -> tuple[str, ...]:
+    """Commands that a person may want to run in a lab that was kept."""
+    option = f"--prefix {lab.prefix}"
+    return (
+        f"./scripts/lab status {option}",
+        f"./scripts/lab exec {option} client curl -sS http://203.0.113.10/",
+        f"./scripts/lab exec {option} gateway l4lb --socket {lab.directory}/l4lb.sock status",
+        f"./scripts/lab down {option}",
+    )
+
+
+if __name__ == "__main__":
+    main(prog_name="./scripts/demo")

@@ -1,0 +1,100 @@
+"""What a scenario gets and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support.lab import Lab, LabError
+
+
+class IncapableError(LabError):
+    """This machine lacks a privilege or a kernel feature that the scenario needs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a scenario works with.
+
+    `datapath` replaces the configuration's if it is given; `say` tells what goes on; with `keep` the
+    programs shall be left running.
+    """
+
+    lab: Lab
+    datapath: str | None
+    keep: bool
+    say: Callable[[str], None]
+
+
+@dataclass
+class BackendResult:
+    """What one backend did, as the client saw it."""
+
+    address: str
+    weight: int
+    connections: int = 0
+    requests: int = 0
+    datagrams: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Result:
+    """The outcome; `as_json` is the object that `--json` ends with."""
+
+    scenario: str
+    requests: int = 0
+    failed: int = 0
+    datagrams: int = 0
+    lost: int = 0
+    backends: dict[str, BackendResult] = field(default_factory=dict)
+    evidence: dict[str, int | float | str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    balancer: list[dict[str, Any]] = field(default_factory=list)
+    """The balancer's own rows, for the table."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything went as it should."""
+        return not self.problems
+
+    def check(self, what: str, ours: object, theirs: object) -> None:
+        """Note a problem where two counts differ."""
+        if ours != theirs:
+            self.problems.append(f"{what}: {ours} against {theirs}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `--json`."""
+        return {
+            "scenario": self.scenario,
+            "ok": self.ok,
+            "why": "; ".join(self.problems) or None,
+            "requests": self.requests,
+            "failed": self.failed,
+            "datagrams": self.datagrams,
+            "lost": self.lost,
+            "backends": {
+                name: {
+                    "weight": backend.weight,
+                    "connections": backend.connections,
+                    "requests": backend.requests,
+                    "datagrams": backend.datagrams,
+                    "bytes": backend.bytes,
+                }
+                for name, backend in self.backends.items()
+            },
+            "evidence": self.evidence,
+        }
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A name, what it shows in one line, the size of its lab, the configuration, and how it runs."""
+
+    name: str
+    title: str
+    backends: int
+    config: Path
+    run: Callable[[Stage, Result], None]

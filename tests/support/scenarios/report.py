@@ -1,0 +1,67 @@
+"""A scenario's result as a person reads it, in 80 columns."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tests.support.scenarios.base import Result
+
+BALANCER_COLUMNS = ("scheduled", "flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Print who served what, what the balancer counted, and the verdict."""
+    if result.backends:
+        console.print(backends_table(result))
+    if result.balancer:
+        console.print(balancer_table(result))
+    if result.ok:
+        console.print(
+            f"[green]ok[/]: {result.requests} requests and {result.datagrams} datagrams, none lost; "
+            "client, servers and balancer count the same"
+        )
+    for problem in result.problems:
+        console.print(f"[red]failed[/]: {escape(problem)}")
+
+
+def backends_table(result: Result) -> Table:
+    """Who answered the client."""
+    numbers = ("weight", "connections", "requests", "datagrams", "bytes", "share")
+    table = new_table("Who answered the client", ("backend",), numbers)
+    answered = sum(backend.requests for backend in result.backends.values())
+    for name, backend in sorted(result.backends.items()):
+        table.add_row(
+            name,
+            str(backend.weight),
+            str(backend.connections),
+            str(backend.requests),
+            str(backend.datagrams),
+            str(backend.bytes),
+            f"{backend.requests / answered:.1%}" if answered else "-",
+        )
+    return table
+
+
+def balancer_table(result: Result) -> Table:
+    """What `l4lb backends ls` says; without columns in which it counts nothing."""
+    rows = result.balancer
+    columns = [column for column in BALANCER_COLUMNS if any(row.get(column) for row in rows)]
+    title = f"What l4lb counted, datapath {result.evidence.get('datapath', 'unknown')}"
+    headings = [column.replace("_", " ") for column in columns]
+    table = new_table(title, ("service", "backend"), headings)
+    for row in rows:
+        table.add_row(row["service"], row["backend"], *(str(row.get(column, "-")) for column in columns))
+    return table
+
+
+def new_table(title: str, words: tuple[str, ...], numbers: tuple[str, ...] | list[str]) -> Table:
+    """An empty table: columns of words on the left, of numbers on the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in words:
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table

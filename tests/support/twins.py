@@ -1,0 +1,82 @@
+"""Both cores fed with the same: whatever differs is a bug of one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from l4lb.dataplane.decision import Decision, Verdict
+from l4lb.dataplane.table import Table
+from tests.support.cores import KEY, NATIVE, REFERENCE, Core
+
+SLOTS = range(64)
+
+
+class Workers:
+    """The workers of one core, which share counters and turns."""
+
+    def __init__(self, core: Core, capacity: int, workers: int) -> None:
+        self._core = core
+        self._compiled: Any = None
+        self.shared = core.balancer.SharedCounters()
+        self.balancers = [
+            core.balancer.Balancer(capacity=capacity, key=KEY, shared=self.shared) for _ in range(workers)
+        ]
+
+    def publish(self, table: Table) -> None:
+        self._compiled = self._core.compile(table, self._compiled)
+        for balancer in self.balancers:
+            balancer.publish(self._compiled)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that can be seen from outside."""
+        return {
+            "shared": [(self.shared.flows(slot), self.shared.active(slot)) for slot in SLOTS],
+            "workers": [
+                {
+                    "reasons": balancer.reasons(),
+                    "flow count": balancer.flow_count(),
+                    "flows": sorted(map(repr, balancer.flows())),
+                    "slots": [balancer.slot_counters(slot) for slot in SLOTS],
+                }
+                for balancer in self.balancers
+            ],
+        }
+
+
+class Twins:
+    """The reference and the native core, step by step."""
+
+    def __init__(self, table: Table, *, capacity: int, workers: int = 1) -> None:
+        self.reference = Workers(REFERENCE, capacity, workers)
+        self.native = Workers(NATIVE, capacity, workers)
+        self.now_ms = 0
+        self.publish(table)
+
+    def publish(self, table: Table) -> None:
+        self.reference.publish(table)
+        self.native.publish(table)
+
+    def decide(self, packet: bytes, *, worker: int = 0, **kernel: Any) -> Decision:
+        """Both decide alike, and as any decision must be."""
+        ours: Decision = self.reference.balancers[worker].decide(packet, self.now_ms, **kernel)
+        theirs: Decision = self.native.balancers[worker].decide(packet, self.now_ms, **kernel)
+        assert theirs == ours, f"{packet.hex()} {kernel}"
+        assert ours.verdict is ours.reason.verdict
+        forward = ours.verdict is Verdict.FORWARD
+        assert forward == (ours.slot >= 0) == (ours.mark != 0)
+        assert (ours.packet is not None) == (forward and kernel.get("rewrite", True))
+        assert ours.packet is None or len(ours.packet) == len(packet)
+        return ours
+
+    def ask(self, packet: bytes, *, worker: int = 0) -> None:
+        """Both foresee alike what they would decide, and find the same flow."""
+        ours, theirs = self.reference.balancers[worker], self.native.balancers[worker]
+        assert theirs.preview(packet, self.now_ms) == ours.preview(packet, self.now_ms)
+        assert theirs.find(packet, self.now_ms) == ours.find(packet, self.now_ms)
+
+    def expire(self) -> None:
+        for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):
+            assert theirs.expire(self.now_ms) == ours.expire(self.now_ms)
+
+    def compare(self) -> None:
+        assert self.native.snapshot() == self.reference.snapshot()
