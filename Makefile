@@ -27,7 +27,7 @@ asan:      ## unit and property tests on a core built with the sanitizers
 	@./scripts/asan $(ARGS)
 
 fuzz:      ## property tests with many examples on that core (FUZZ_EXAMPLES=20000)
-	@./scripts/asan --hypothesis-profile=fuzz tests/property $(ARGS)
+	@./scripts/asan --hypothesis-profile=fuzz --timeout=7200 tests/property $(ARGS)
 
 bench:     ## measure (NAME=… chooses; ./scripts/bench --list shows)
 	@./scripts/bench $(or $(NAME),--list) $(ARGS)

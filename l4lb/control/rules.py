@@ -24,18 +24,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 
-from l4lb.dataplane.table import (
-    MARK_MASK,
-    MARK_PENDING,
-    ReplyFrontend,
-    Table,
-    forward_mark,
-    reply_mark,
-)
+from l4lb.control.elements import collect_elements, families, frontends, text
+from l4lb.dataplane.table import MARK_MASK, MARK_PENDING, ReplyFrontend, Table
+from l4lb.model import Protocol
 
 TABLE = "l4lb"
+_MAPS = ("answers", "answer_marks", "backends", "ports")
 _OTHERS_MARKS = ~MARK_MASK & 0xFFFF_FFFF
 _QUEUE_PRIORITY = -300
 _APPLY_PRIORITY = -290
@@ -79,29 +74,15 @@ def render_drain() -> str:
     return "".join(f"flush chain inet {TABLE} {name}\n" for name in ("queue_in", "queue_out"))
 
 
-def _frontends(table: Table) -> dict[int, tuple[int, ReplyFrontend]]:
-    """Every frontend with its protocol, by index."""
-    return {
-        frontend.index: (protocol, frontend)
-        for (_, protocol), segments in table.endpoints.items()
-        for segment in segments
-        for frontend in segment.frontends
-    }
-
-
-def _families(table: Table) -> list[int]:
-    sizes = {len(address) for address, _ in (*table.vips, *table.endpoints)}
-    return [family for family, size in ((4, 4), (6, 16)) if size in sizes]
-
-
 class _Script:
     def __init__(self, table: Table, plan: RulePlan, previous: Table | None) -> None:
         self.table = table
         self.plan = plan
         self.previous = previous
-        self.frontends = _frontends(table)
-        self.families = _families(table)
-        self.declared = sorted({*self.families, *(_families(previous) if previous else ())})
+        self.frontends = frontends(table)
+        self.families = families(table)
+        self.declared = sorted({*self.families, *(families(previous) if previous else ())})
+        self.elements = collect_elements(table, previous, marks=plan.marks)
 
     def lines(self) -> Iterator[str]:
         if self.previous is None:
@@ -112,7 +93,7 @@ class _Script:
         yield from self._fill()
         yield from self._chains()
         if self.previous is not None:
-            for index in _frontends(self.previous).keys() - self.frontends.keys():
+            for index in frontends(self.previous).keys() - self.frontends.keys():
                 yield f"delete chain inet {TABLE} from_{index}"
 
     # Declarations: additions that a second run repeats without effect.
@@ -151,72 +132,12 @@ class _Script:
             base = f"type filter hook {hook} priority {priority}; policy accept;"
             yield f"add chain inet {TABLE} {name} {{ {base} }}"
 
-    # Elements.
-
     def _fill(self) -> Iterator[str]:
-        marks = self.plan.marks
-        # Marks of the previous table stay known: a packet decided by it may still be on its way here.
-        slots = {
-            backend.slot: (backend.address, backend.port)
-            for table in (self.previous, self.table)
-            for service in (table.services if table else ())
-            for backend in service.backends
-        }
-        for family in self.declared:
-            size = 4 if family == 4 else 16
-            services, service_ranges = _split(
-                (address, protocol, r.first, r.last, "")
-                for (address, protocol), ranges in self.table.vips.items()
-                if len(address) == size
-                for r in ranges
-            )
-            yield from _elements("set", f"services{family}", services)
-            yield from _elements("set", f"services_ranges{family}", service_ranges)
-            vips = {address for address, _ in self.table.vips if len(address) == size}
-            yield from _elements("set", f"vips{family}", [_text(vip) for vip in sorted(vips)])
-            endpoints = [
-                (address, protocol, segment.first, segment.last, segment.frontends)
-                for (address, protocol), segments in self.table.endpoints.items()
-                if len(address) == size
-                for segment in segments
-            ]
-            every, every_range = _split((a, p, first, last, "") for a, p, first, last, _ in endpoints)
-            yield from _elements("set", f"endpoints{family}", every)
-            yield from _elements("set", f"endpoints_ranges{family}", every_range)
-            asked, asked_ranges = _split(
-                (a, p, first, last, "")
-                for a, p, first, last, frontends in endpoints
-                if not marks or len(frontends) > 1
-            )
-            yield from _elements("set", f"asked{family}", asked)
-            yield from _elements("set", f"asked_ranges{family}", asked_ranges)
-            answers, answer_ranges = _split(
-                (a, p, first, last, f" : goto from_{frontends[0].index}")
-                for a, p, first, last, frontends in endpoints
-                if marks and len(frontends) == 1
-            )
-            yield from _elements("map", f"answers{family}", answers)
-            yield from _elements("map", f"answers_ranges{family}", answer_ranges)
-            yield from _elements(
-                "map",
-                f"answer_marks{family}",
-                [
-                    f"{reply_mark(index):#x} : goto from_{index}"
-                    for index, (_, frontend) in self.frontends.items()
-                    if marks and len(frontend.address) == size
-                ],
-            )
-            yield from _elements(
-                "map",
-                f"backends{family}",
-                [
-                    f"{forward_mark(slot):#x} : {_text(address)}"
-                    for slot, (address, _) in slots.items()
-                    if marks and len(address) == size
-                ],
-            )
-        ports = [f"{forward_mark(slot):#x} : {port}" for slot, (_, port) in slots.items() if marks and port]
-        yield from _elements("map", "ports", ports)
+        for name, elements in self.elements.items():
+            kind = "map" if name.startswith(_MAPS) else "set"
+            yield f"flush {kind} inet {TABLE} {name}"
+            if elements:
+                yield f"add element inet {TABLE} {name} {{ {', '.join(elements)} }}"
 
     # Rules.
 
@@ -286,31 +207,8 @@ class _Script:
                 yield f"{_from(family)} @{name} goto apply_answer{family}"
 
     def _sets(self, name: str, family: int) -> Iterator[str]:
-        """The sets of a name that have elements, so that a packet is looked up in no empty one."""
-        size = 4 if family == 4 else 16
-        source: Iterable[tuple[int, int, int]]
-        if name == "services":
-            source = (
-                (r.first, r.last, 1) for k, v in self.table.vips.items() if len(k[0]) == size for r in v
-            )
-        else:
-            source = (
-                (s.first, s.last, len(s.frontends))
-                for k, v in self.table.endpoints.items()
-                if len(k[0]) == size
-                for s in v
-            )
-        single = ranges = False
-        for first, last, frontends in source:
-            several = frontends > 1 or not self.plan.marks
-            if (name == "asked" and not several) or (name == "answers" and several):
-                continue
-            single |= first == last
-            ranges |= first != last
-        if single:
-            yield f"{name}{family}"
-        if ranges:
-            yield f"{name}_ranges{family}"
+        """Those of a pair of sets that have elements, so that no packet is looked up in an empty one."""
+        return (pair for pair in (f"{name}{family}", f"{name}_ranges{family}") if self.elements[pair])
 
 
 def _apply_rules(family: int) -> Iterator[str]:
@@ -325,15 +223,15 @@ def _apply_rules(family: int) -> Iterator[str]:
     yield "counter name undecided drop"
 
 
-def _answer_rules(protocol: int, frontend: ReplyFrontend) -> Iterator[str]:
+def _answer_rules(protocol: Protocol, frontend: ReplyFrontend) -> Iterator[str]:
     family = 4 if len(frontend.address) == 4 else 6
     yield f"{_answers_direct(family)} accept"
-    if frontend.port and protocol == 6:
+    if frontend.port and protocol is Protocol.TCP:
         yield f"tcp sport set {frontend.port}"
     elif frontend.port:
         yield f"udp checksum 0 udp sport set {frontend.port} udp checksum set 0"
         yield f"udp checksum != 0 udp sport set {frontend.port}"
-    yield f"{_ip(family)} saddr set {_text(frontend.address)} accept"
+    yield f"{_ip(family)} saddr set {text(frontend.address)} accept"
 
 
 def _apply_answer_rules(family: int) -> Iterator[str]:
@@ -341,33 +239,10 @@ def _apply_answer_rules(family: int) -> Iterator[str]:
     yield f"meta mark & {MARK_MASK:#x} vmap @answer_marks{family}"
 
 
-def _split(entries: Iterable[tuple[bytes, int, int, int, str]]) -> tuple[list[str], list[str]]:
-    """Elements for the hash set (single ports) and for the interval set (ranges)."""
-    single: list[str] = []
-    ranges: list[str] = []
-    for address, protocol, first, last, value in entries:
-        start = f"{_text(address)} . {'tcp' if protocol == 6 else 'udp'} . {first}"
-        if first == last:
-            single.append(start + value)
-        else:
-            ranges.append(f"{start}-{last}{value}")
-    return single, ranges
-
-
-def _elements(kind: str, name: str, elements: list[str]) -> Iterator[str]:
-    yield f"flush {kind} inet {TABLE} {name}"
-    if elements:
-        yield f"add element inet {TABLE} {name} {{ {', '.join(elements)} }}"
-
-
 def _rules(chain: str, rules: Iterable[str]) -> Iterator[str]:
     yield f"flush chain inet {TABLE} {chain}"
     for rule in rules:
         yield f"add rule inet {TABLE} {chain} {rule}"
-
-
-def _text(address: bytes) -> str:
-    return str(ip_address(address))
 
 
 def _address_type(family: int) -> str:

@@ -14,7 +14,7 @@ MAX_CONFIG_BYTES = 4 << 20
 
 
 def read_config(path: str | Path) -> str:
-    """The text of a configuration file. Raises ConfigError; of one that is too large no more is read than shows it."""
+    """The text of a configuration file. Raises ConfigError; one that is too large is not read to its end."""
     try:
         # Without O_NONBLOCK a named pipe would wait here for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

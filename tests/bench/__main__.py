@@ -70,10 +70,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", nargs="?", choices=MODULES, metavar="NAME", help=", ".join(MODULES))
     parser.add_argument("--list", action="store_true", help="list the benchmarks")
-    parser.add_argument("--json", action="store_true", help="end with one JSON object; the table goes to stderr")
+    parser.add_argument(
+        "--json", action="store_true", help="end with a JSON object; the table goes to stderr"
+    )
     parser.add_argument("--runs", type=_positive(int), metavar="N", help="rounds over all sides")
-    parser.add_argument("--seconds", type=_positive(float), metavar="S", help="of one measurement of one side")
-    parser.add_argument("--quick", action="store_true", help="a smoke test: see that it works, believe no figure")
+    parser.add_argument(
+        "--seconds", type=_positive(float), metavar="S", help="of one measurement of one side"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test: see that it works, believe no figure"
+    )
     return parser
 
 

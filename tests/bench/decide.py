@@ -71,7 +71,9 @@ def _decisions(
         ("new", ()),
     ):
         ours, peer = found[kind].values()
-        measures.append(Measure(f"ns_a_decision/{kind}_{label}", "ns", "less", ours, {"reference": peer}, targets))
+        measures.append(
+            Measure(f"ns_a_decision/{kind}_{label}", "ns", "less", ours, {"reference": peer}, targets)
+        )
     return measures
 
 
@@ -148,7 +150,9 @@ def _maglev(settings: Settings) -> Measure:
 
         return once
 
-    found = alternate({"ours, maglev": fill(native_hashing), "reference": fill(reference_hashing)}, settings.runs)
+    found = alternate(
+        {"ours, maglev": fill(native_hashing), "reference": fill(reference_hashing)}, settings.runs
+    )
     ours, peer = found["ms"].values()
     name = f"maglev_ms/{MAGLEV_SIZE}_places_{MAGLEV_BACKENDS}_backends"
     return Measure(name, "ms", "less", ours, {"reference": peer}, (Target(100, sense="at_most"),))

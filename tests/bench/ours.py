@@ -40,7 +40,7 @@ def daemon(
     queue: int = QUEUE_LENGTH,
     prefix: Sequence[str] = (),
 ) -> Iterator[Process]:
-    """`l4lb run` on the gateway, ready; ended with its traces at the end. `prefix` stands before the command."""
+    """`l4lb run` on the gateway, ready until the end; `prefix` stands before the command."""
     process, socket = start_daemon(lab, datapath, services, workers=workers, queue=queue, prefix=prefix)
     try:
         wait_ready(process, socket)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from l4lb.net import nft
 from l4lb.net.probe import probe_host
-from tests.bench import ours
+from tests.bench import ours, peers
 from tests.bench.report import Measure, Target
 from tests.bench.runner import Sample, Series, Settings, alternate, progress
 from tests.bench.traffic import PORT, Counters, blast_for, build_blast, check_path, pin
@@ -33,7 +33,6 @@ STEADY_RATE = 60_000
 STEADY_RUNS, STEADY_SECONDS = 1 / 5, 5
 # So that the reference, too, has emptied its queue before another side's turn.
 REFERENCE_QUEUE = 256
-_TABLE = "bench"
 _QUEUE = 0
 _FORWARDING = "forwarding"
 _PACKAGE = "netfilterqueue"
@@ -124,7 +123,7 @@ def _set_up(side: Side, stack: contextlib.ExitStack) -> Ready:
 
 def _measures(found: dict[str, dict[str, Series]]) -> list[Measure]:
     rates, losses = found["packets_per_s"], found["lost"]
-    peers = (_FORWARDING, "stateless-nft", "conntrack-dnat", _PACKAGE)
+    others = (_FORWARDING, "stateless-nft", "conntrack-dnat", _PACKAGE)
     targets = {"mark": [Target(1.25, of=_PACKAGE)], "rewrite": [Target(1.0, of=_PACKAGE)]}
     measures = [
         Measure(
@@ -132,7 +131,7 @@ def _measures(found: dict[str, dict[str, Series]]) -> list[Measure]:
             "packets/s",
             "more",
             rates[name],
-            {peer: rates[peer] for peer in peers},
+            {peer: rates[peer] for peer in others},
             targets.get(name, ()),
         )
         for name in ("mark", "mark_2_workers", "rewrite", "reference")
@@ -154,7 +153,9 @@ def _measures(found: dict[str, dict[str, Series]]) -> list[Measure]:
 # The sides ------------------------------------------------------------------------------------------
 
 
-def _ours(datapath: str, workers: int, queue: int = ours.QUEUE_LENGTH) -> Callable[[Lab], AbstractContextManager[object]]:
+def _ours(
+    datapath: str, workers: int, queue: int = ours.QUEUE_LENGTH
+) -> Callable[[Lab], AbstractContextManager[object]]:
     def up(lab: Lab) -> AbstractContextManager[object]:
         backends = [f"{host.v4}:{PORT}" for host in lab.backends]
         service = ours.Service("blast", f"{ours.VIP}:{PORT}/udp", backends)
@@ -166,7 +167,7 @@ def _ours(datapath: str, workers: int, queue: int = ours.QUEUE_LENGTH) -> Callab
 
 def _stateless(lab: Lab) -> AbstractContextManager[object]:
     """What a person would write by hand: one rule, the flow's hash chooses the new destination."""
-    return _rules(
+    return peers.nft_rules(
         lab,
         "type filter hook prerouting priority -300",
         f"ip daddr {ours.VIP} udp dport {PORT} ip daddr set {_choice(lab)}",
@@ -175,7 +176,7 @@ def _stateless(lab: Lab) -> AbstractContextManager[object]:
 
 def _conntrack(lab: Lab) -> AbstractContextManager[object]:
     """The same with connection tracking, which also translates the answers."""
-    return _rules(
+    return peers.nft_rules(
         lab,
         "type nat hook prerouting priority dstnat",
         f"ip daddr {ours.VIP} udp dport {PORT} dnat to {_choice(lab)}",
@@ -199,31 +200,20 @@ def _package(lab: Lab) -> Iterator[None]:
             return "ready" in process.output()
 
         wait_for(ready, 10, "the netfilterqueue package to bind its queue")
-        with _rules(lab, "type filter hook prerouting priority -300", f"udp dport {PORT} goto to_user", queue=True):
+        with _queued(lab):
             yield
     finally:
         process.stop()
 
 
 @contextlib.contextmanager
-def _rules(lab: Lab, hook: str, rule: str, *, queue: bool = False) -> Iterator[None]:
-    """One rule in one base chain on the gateway; with `queue` also a chain `to_user` that queues."""
-    script: Sequence[str] = [
-        f"add table inet {_TABLE}",
-        f"add chain inet {_TABLE} to_user",
-        f"add chain inet {_TABLE} prerouting {{ {hook}; policy accept; }}",
-        f"add rule inet {_TABLE} prerouting {rule}",
-    ]
-    with lab.gateway.enter():
-        # As the daemon does: by nftables where the kernel can, else by the xtables target within nftables.
-        native = queue and probe_host().has("nft-queue")
-        if native:
-            script = [*script, f"add rule inet {_TABLE} to_user queue num {_QUEUE}"]
-        nft.run_nft("\n".join(script))
-        if queue and not native:
-            nft.add_queue_rules(_TABLE, {"to_user": _QUEUE})
-    try:
-        yield
-    finally:
+def _queued(lab: Lab) -> Iterator[None]:
+    """The shortest way into the queue, made as the daemon makes it: by nftables or xtables' target in it."""
+    hook = "type filter hook prerouting priority -300"
+    with peers.nft_rules(lab, hook, f"udp dport {PORT} goto to_user", chains=["to_user"]):
         with lab.gateway.enter():
-            nft.delete_table(_TABLE)
+            if probe_host().has("nft-queue"):
+                nft.run_nft(f"add rule inet {peers.TABLE} to_user queue num {_QUEUE}")
+            else:
+                nft.add_queue_rules(peers.TABLE, {"to_user": _QUEUE})
+        yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.runner import Series, human
+
+Better = Literal["more", "less"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Measure:
 
     name: str
     unit: str
-    better: Literal["more", "less"]
+    better: Better
     ours: Series
     peers: Mapping[str, Series] = field(default_factory=dict)
     targets: Sequence[Target] = ()
@@ -71,35 +73,34 @@ def _measure_json(measure: Measure, machine: Mapping[str, Any]) -> dict[str, Any
 
 
 def print_table(name: str, measures: Sequence[Measure], machine: Mapping[str, Any], console: Console) -> None:
-    """One block a measure: ours first, then each peer with the ratio, then the targets."""
-    table = Table(title=name, title_justify="left")
-    table.add_column("SIDE")
-    for heading in ("MEDIAN", "LEAST", "MOST", "OURS BY IT"):
-        table.add_column(heading, justify="right")
-    table.add_column("TARGET")
+    """One block a measure: ours first, then each peer with the ratio, and the targets beside them."""
     for measure in measures:
+        console.print()
         runs = len(measure.ours.values)
-        table.add_row(f"[bold]{measure.name}[/]", end_section=False)
-        _add_row(table, measure, None)
-        for peer in measure.peers:
-            _add_row(table, measure, peer)
-        table.add_row(f"[dim]{measure.unit}, {runs} {'round' if runs == 1 else 'rounds'}[/]", end_section=True)
-    console.print(table)
+        rounds = "1 round" if runs == 1 else f"median of {runs} rounds"
+        console.print(f"[bold]{name}: {measure.name}[/]  {measure.unit}, {rounds}", highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        table.add_column("", min_width=16)
+        table.add_column("median", justify="right", min_width=9)
+        table.add_column("spread", justify="right", min_width=19)
+        table.add_column("ours / it", justify="right")
+        table.add_column("target")
+        for side in (None, *measure.peers):
+            table.add_row(*_cells(measure, side))
+        console.print(table)
     versions = ", ".join(f"{program} {version}" for program, version in machine["versions"].items())
-    console.print(f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']}); {versions}", style="dim")
+    host = f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']})"
+    console.print(f"\n{host}; {versions}", style="dim", highlight=False)
 
 
-def _add_row(table: Table, measure: Measure, peer: str | None) -> None:
+def _cells(measure: Measure, peer: str | None) -> Iterator[str]:
     series = measure.ours if peer is None else measure.peers[peer]
     ratio = None if peer is None else measure.ratio(peer)
-    table.add_row(
-        f"  {peer or 'ours'}",
-        human(series.median),
-        human(series.low),
-        human(series.high),
-        "" if peer is None else "-" if ratio is None else f"{ratio:.3g}",
-        "; ".join(_target_text(measure, target) for target in measure.targets if target.of == peer),
-    )
+    yield f"  {peer or 'ours'}"
+    yield human(series.median)
+    yield f"{human(series.low)} - {human(series.high)}"
+    yield "" if peer is None else "-" if ratio is None else f"{ratio:.3g}"
+    yield "; ".join(_target_text(measure, target) for target in measure.targets if target.of == peer)
 
 
 def _target_text(measure: Measure, target: Target) -> str:

@@ -132,9 +132,7 @@ class Blast:
     """As the reader of the counters measured it."""
 
 
-def blast_for(
-    lab: Lab, counters: Counters, targets: Sequence[str], seconds: float, rate: float = 0
-) -> Blast:
+def blast_for(lab: Lab, counters: Counters, targets: Sequence[str], seconds: float, rate: float = 0) -> Blast:
     """Sends for `seconds` after a warm-up, flat out or at `rate` packets a second."""
     warm = 0 if rate else min(WARM_S, seconds)
     with _blast(lab, ["-w", str(warm), "-d", str(seconds), "-r", str(rate)], targets) as lines:
@@ -161,17 +159,23 @@ def check_path(lab: Lab, counters: Counters, targets: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def _blast(lab: Lab, options: Sequence[str], targets: Sequence[str]) -> Iterator[Iterator[str]]:
-    argv = [*pin(0), str(build_blast()), "-p", str(PORT), "-f", str(FLOWS), "-l", str(PAYLOAD), *options, *targets]
+    argv = [
+        *pin(0),
+        str(build_blast()),
+        "-p",
+        str(PORT),
+        "-f",
+        str(FLOWS),
+        "-l",
+        str(PAYLOAD),
+        *options,
+        *targets,
+    ]
     process = lab.client.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stderr is not None
     try:
-        yield _words(process.stdout)
+        yield iter(process.stdout)
         if process.wait(10):
             raise BenchError(f"the sender failed: {process.stderr.read().strip()}")
     finally:
         process.stop()
-
-
-def _words(stream: Iterator[str]) -> Iterator[str]:
-    for line in stream:
-        yield line

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_address
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ SERVICES = [
     ("dns", ("192.0.2.1:53/udp", "192.0.2.2:53/udp"), ("10.2.0.41:5353", "10.2.0.42:5353")),
     ("six", ("[2001:db8:1::1]:80/tcp", "[2001:db8:1::1]:53/udp"), ("[fd00::11]:8080", "[fd00::12]:8080")),
 ]
-PORTS = st.integers(40_000, 40_023)
+PORTS = st.integers(40_000, 40_007)
 
 
 @lru_cache(maxsize=1 << 12)
@@ -51,7 +52,7 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
     for name, listens, endpoints in SERVICES:
         if draw(st.integers(0, 7)) == 7:
             continue  # not configured
-        weights = [draw(st.sampled_from([1, 1, 2, 3, 0, None])) for _ in endpoints]
+        weights = [draw(st.sampled_from([1, 1, 2, 3, 0, None, None])) for _ in endpoints]
         backends = tuple(
             f"{end} x{weight}" for end, weight in zip(endpoints, weights, strict=True) if weight is not None
         )
@@ -70,36 +71,40 @@ def cached_packet(ends: tuple[str, str, str], flags: str, payload: int) -> bytes
 
 
 @st.composite
-def packets(draw: st.DrawFn) -> bytes:
-    """A packet to a service or from a backend, whether it is configured or not."""
+def listeners(draw: st.DrawFn) -> tuple[str, str, str, tuple[str, ...]]:
+    """A client, a VIP that is or was configured, its protocol, and the endpoints behind it."""
     _, listens, endpoints = draw(st.sampled_from(SERVICES))
     vip, protocol = draw(st.sampled_from(listens)).split("/")
-    client = (
-        "[2001:db8::7]" if vip.startswith("[") else draw(st.sampled_from(["198.51.100.7", "198.51.100.8"]))
-    )
-    far = f"{client}:{draw(PORTS)}"
     host, _, ports = vip.rpartition(":")
     first, _, last = ports.partition("-")
     port = draw(st.integers(int(first), int(last or first)))
-    if draw(st.booleans()):
-        source, destination = far, f"{host}:{port}"
-    else:
-        near = draw(st.sampled_from(endpoints))
-        source, destination = near if ":" in near else f"{near}:{port}", far
-    flags = draw(st.sampled_from(["S", "A", "PA", "FA", "R", "RA", "SA", "SF", "F", ""]))
-    return cached_packet((source, destination, protocol), flags, draw(st.sampled_from([0, 0, 3, 8])))
+    client = (
+        "[2001:db8::7]" if host.startswith("[") else draw(st.sampled_from(["198.51.100.7", "198.51.100.8"]))
+    )
+    return f"{client}:{draw(PORTS)}", f"{host}:{port}", protocol, endpoints
+
+
+FLAGS = st.sampled_from(["S", "A", "PA", "FA", "R", "RA", "SA", "SF", "F", ""])
 
 
 @st.composite
-def damaged_packets(draw: st.DrawFn) -> tuple[bytes, int]:
-    """A packet with some bytes changed, cut or appended, and the length that it had."""
-    packet = draw(packets())
-    for _ in range(draw(st.integers(0, 2))):
-        at = draw(st.integers(0, len(packet) - 1))
-        packet = patch(packet, at, f"{draw(st.integers(0, 255)):02x}")
-    length = len(packet)
-    kept = draw(st.integers(0, length + 8))
-    return (packet + bytes(8))[:kept], max(kept, length)
+def packets(draw: st.DrawFn) -> bytes:
+    """A packet to a service or from one of its backends, known or not."""
+    client, vip, protocol, endpoints = draw(listeners())
+    source, destination = client, vip
+    if draw(st.booleans()):
+        near = draw(st.sampled_from(endpoints))
+        kept = vip.rpartition(":")[2]
+        source, destination = near if ":" in near else f"{near}:{kept}", client
+    return cached_packet((source, destination, protocol), draw(FLAGS), draw(st.sampled_from([0, 0, 3, 8])))
+
+
+@st.composite
+def talks(draw: st.DrawFn) -> Step:
+    client, vip, protocol, _ = draw(listeners())
+    senders = st.sampled_from("><")
+    flags = draw(st.lists(st.tuples(senders, FLAGS), min_size=1, max_size=5))
+    return Talk(client, vip, protocol, ((">", "S"), *flags))
 
 
 # Steps print themselves in an example that fails.
@@ -113,6 +118,37 @@ class Send:
 
     def take(self, twins: Twins) -> None:
         twins.decide(self.packet, worker=self.worker, **dict(self.kernel))
+
+
+@dataclass(frozen=True)
+class Talk:
+    """Packets of one connection both ways, answered by whom the first of them reached."""
+
+    client: str
+    vip: str
+    protocol: str
+    flags: tuple[tuple[str, str], ...]
+    """Who sends (`>` the client, `<` the backend), and TCP flags."""
+
+    def take(self, twins: Twins) -> None:
+        backend = ""
+        for sender, flags in self.flags:
+            if sender == ">":
+                packet = cached_packet((self.client, self.vip, self.protocol), flags, 0)
+                twins.ask(packet)
+                backend = read_destination(twins.decide(packet).packet) or backend
+            elif backend:
+                twins.decide(cached_packet((backend, self.client, self.protocol), flags, 3))
+
+
+def read_destination(packet: bytes | None) -> str:
+    """Where a packet of `cached_packet` goes to."""
+    if packet is None:
+        return ""
+    size = 4 if packet[0] == 0x45 else 16
+    end = 20 if size == 4 else 40
+    address, port = ip_address(packet[end - size : end]), int.from_bytes(packet[end + 2 : end + 4])
+    return f"{address}:{port}" if size == 4 else f"[{address}]:{port}"
 
 
 @dataclass(frozen=True)
@@ -159,7 +195,7 @@ class Expire:
         twins.expire()
 
 
-Step = Send | Flood | Ask | Wait | Publish | Expire
+Step = Send | Talk | Flood | Ask | Wait | Publish | Expire
 
 
 @st.composite
@@ -179,17 +215,18 @@ workers = st.integers(0, 1)
 sent = st.builds(Send, packets(), workers)
 steps = st.lists(
     st.one_of(
+        st.builds(Wait, st.sampled_from([0, 1, 99, 100, 250, 400, 1_000])),  # what examples shrink to
         sent,
-        sent,
-        sent,
+        talks(),
+        talks(),
         damaged(),
-        st.builds(Wait, st.sampled_from([1, 99, 100, 250, 400, 1_000])),
         st.builds(Flood, PORTS, st.integers(4, 24)),
+        st.builds(Publish, tables),
         st.builds(Publish, tables),
         st.builds(Ask, packets(), workers),
         st.just(Expire()),
     ),
-    min_size=10,
+    min_size=20,
     max_size=60,
 )
 

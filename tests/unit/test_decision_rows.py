@@ -7,6 +7,7 @@ test_rewrite_rows.py (checksums, section 9) and test_state_rows.py (TCP states, 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -284,3 +285,74 @@ def test_an_expired_flow_that_an_answer_meets_is_removed(core: Core) -> None:
     assert balancer.flow_count() == 2
     assert balancer.decide(ANSWER, 300_000).reason is Reason.REPLY_UNMATCHED
     assert balancer.flow_count() == 0
+
+
+# What `preview` and `find` tell, which change nothing --------------------------------------------------
+
+
+@both_cores
+@pytest.mark.parametrize("scheduler", Scheduler)
+@pytest.mark.parametrize(
+    ("before", "wait_ms"),
+    [
+        pytest.param([], 0, id="new"),
+        pytest.param([tcp(CLIENT, VIP), SYN2], 0, id="known"),
+        pytest.param([tcp(CLIENT, VIP), SYN2], 60_000, id="its time has run out"),
+        pytest.param([tcp(CLIENT, VIP), tcp(OTHER, VIP, "FA")], 0, id="its port is reused"),
+        pytest.param([*FULL, tcp(CLIENT, VIP)], 0, id="no room"),
+        pytest.param([*FULL, tcp(CLIENT, VIP)], 60_000, id="room after expiry"),
+        pytest.param([SYN2, A_REMOVED], 0, id="its backend is removed"),
+        pytest.param([ALL_DRAINED], 0, id="no backend"),
+    ],
+)
+def test_preview_foresees_what_decide_does(
+    core: Core, scheduler: Scheduler, before: list[Any], wait_ms: int
+) -> None:
+    balancer = core.balancer.Balancer(capacity=16, key=KEY)
+    balancer.publish(make_table(Svc("web", ["192.0.2.1:80/tcp"], [A, B], scheduler)))
+    now_ms = play(balancer, before) + wait_ms
+    flows, reasons = sorted(map(repr, balancer.flows())), balancer.reasons()
+    foreseen = [balancer.preview(SYN2, now_ms) for _ in range(2)]
+    assert sorted(map(repr, balancer.flows())) == flows
+    assert balancer.reasons() == reasons
+    decided = balancer.decide(SYN2, now_ms, rewrite=False)
+    assert foreseen == [replace(decided, mark=0)] * 2
+
+
+@both_cores
+def test_preview_is_of_packets_to_a_service(core: Core) -> None:
+    balancer = core.balancer.Balancer(capacity=16, key=KEY)
+    balancer.publish(TABLE)
+    for packet in (SYN_ACK, ANSWER, tcp(CLIENT, "192.0.2.7:80")):
+        assert balancer.preview(packet, 0).reason is Reason.NOT_BALANCED
+    assert balancer.preview(b"", 0).reason is Reason.TRUNCATED
+
+
+@both_cores
+def test_find_gives_the_flow_of_a_packet_to_a_service(core: Core) -> None:
+    balancer = core.balancer.Balancer(capacity=16, key=KEY)
+    balancer.publish(TABLE)
+    assert balancer.find(SYN, 0) is None
+    balancer.decide(SYN, 0)
+    [flow] = balancer.flows()
+    assert balancer.find(ACK, 59_999) == flow
+    assert balancer.find(SYN2, 0) is None
+    assert balancer.find(SYN_ACK, 0) is None
+    assert balancer.find(SYN, 60_000) is None
+    assert balancer.flow_count() == 1
+
+
+@both_cores
+@pytest.mark.parametrize("verb", ["decide", "preview", "find"])
+def test_nothing_is_decided_before_a_table_is_published(core: Core, verb: str) -> None:
+    balancer = core.balancer.Balancer(capacity=16, key=KEY)
+    with pytest.raises(RuntimeError, match="no table was published"):
+        getattr(balancer, verb)(SYN, 0)
+
+
+@both_cores
+def test_a_balancer_rounds_its_capacity_up_and_demands_a_key_of_16_bytes(core: Core) -> None:
+    capacities = [core.balancer.Balancer(capacity=flows, key=KEY).capacity for flows in (1, 16, 17, 100, 128)]
+    assert capacities == [16, 16, 32, 128, 128]
+    with pytest.raises(ValueError, match="16 bytes"):
+        core.balancer.Balancer(capacity=16, key=bytes(15))

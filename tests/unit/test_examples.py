@@ -35,5 +35,9 @@ def test_a_yaml_block_of_the_manuals_parses(place: str, text: str) -> None:
 
 
 def test_the_examples_and_blocks_are_found() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.yaml")} >= {"ipv6.yaml", "minimal.yaml", "nat.yaml"}
+    assert {path.name for path in (ROOT / "examples").glob("*.yaml")} >= {
+        "ipv6.yaml",
+        "minimal.yaml",
+        "nat.yaml",
+    }
     assert len(list(yaml_blocks())) >= 2

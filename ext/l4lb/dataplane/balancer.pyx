@@ -519,12 +519,13 @@ cdef class Balancer:
             pthread_mutex_unlock(&self.rules.turns)
 
     cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil:
-        """Renews a known flow's state, time and counters."""
+        """Renews a known flow's state and time; counts what comes from the client, the side always seen."""
         if flow.state != STATE_UDP:
             table_set_state(&self.table, flow, tcp_next(seen, packet.flags, flow.state))
         flow.deadline = <uint32_t>((now_ms + self.rules.timeout_ms[flow.state]) // TICK_MS)
-        flow.packets += 1
-        flow.bytes += packet.total
+        if seen != FROM_BACKEND:
+            flow.packets += 1
+            flow.bytes += packet.total
 
     cdef uint64_t hash_flow(self, const Flow* flow) noexcept nogil:
         cdef uint64_t message[5]

@@ -1,0 +1,120 @@
+"""The elements of the rules' sets and maps: what the nftables table knows of services and backends.
+
+Sets that are asked about an address, a protocol and a port come in pairs: `NAME` holds single ports and is a
+hash, `NAME_ranges` holds port ranges and is slower to ask; rules leave the empty one of a pair out.
+
+| set or map | of the packet | means |
+|---|---|---|
+| services | destination | balanced: to be queued |
+| vips | destination address | an address of some service |
+| endpoints | source | from a backend that answers for a VIP |
+| asked | source | the same, and user space must say for which VIP |
+| answers | source | the chain that writes the one VIP that it can be |
+| answer_marks | mark | the chain that writes the VIP that user space said |
+| backends, ports | mark | the backend's address, and its port unless packets keep theirs |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+
+from l4lb.dataplane.table import ReplyFrontend, Table, forward_mark, reply_mark
+from l4lb.model import Protocol
+
+Endpoint = tuple[bytes, int, int, int, tuple[ReplyFrontend, ...]]
+
+
+def families(table: Table) -> list[int]:
+    """The IP versions that a table has to do with."""
+    sizes = {len(address) for address, _ in (*table.vips, *table.endpoints)}
+    return [version for version, size in ((4, 4), (6, 16)) if size in sizes]
+
+
+def frontends(table: Table) -> dict[int, tuple[Protocol, ReplyFrontend]]:
+    """Every frontend with its protocol, by index."""
+    return {
+        frontend.index: (Protocol(protocol), frontend)
+        for (_, protocol), segments in table.endpoints.items()
+        for segment in segments
+        for frontend in segment.frontends
+    }
+
+
+def collect_elements(table: Table, previous: Table | None, *, marks: bool) -> dict[str, list[str]]:
+    """The elements of every set and map, by its name, as nft writes them.
+
+    With `marks` the kernel carries decisions out. The marks of `previous` stay known: a packet that was
+    decided by it may still be on its way.
+    """
+    known = [t for t in (previous, table) if t is not None]
+    found: dict[str, list[str]] = {}
+    for family in sorted({version for t in known for version in families(t)}):
+        size = 4 if family == 4 else 16
+        endpoints = [endpoint for endpoint in _endpoints(table) if len(endpoint[0]) == size]
+        single = [e for e in endpoints if len(e[4]) == 1 and marks]
+        several = [e for e in endpoints if len(e[4]) > 1 or not marks]
+        pairs = {
+            "services": _split(s for s in _services(table) if len(s[0]) == size),
+            "endpoints": _split((*e[:4], "") for e in endpoints),
+            "asked": _split((*e[:4], "") for e in several),
+            "answers": _split((*e[:4], f" : goto from_{e[4][0].index}") for e in single),
+        }
+        for name, (ports, ranges) in pairs.items():
+            found[f"{name}{family}"], found[f"{name}_ranges{family}"] = ports, ranges
+        vips = {address for address, _ in table.vips if len(address) == size}
+        found[f"vips{family}"] = [text(vip) for vip in sorted(vips)]
+        found[f"answer_marks{family}"] = [
+            f"{reply_mark(index):#x} : goto from_{index}"
+            for index, (_, frontend) in frontends(table).items()
+            if marks and len(frontend.address) == size
+        ]
+        found[f"backends{family}"] = [
+            f"{forward_mark(slot):#x} : {text(address)}"
+            for slot, (address, _) in _slots(known).items()
+            if marks and len(address) == size
+        ]
+    found["ports"] = [
+        f"{forward_mark(slot):#x} : {port}" for slot, (_, port) in _slots(known).items() if marks and port
+    ]
+    return found
+
+
+def text(address: bytes) -> str:
+    """An address of 4 or 16 bytes as people write it."""
+    return str(ip_address(address))
+
+
+def _services(table: Table) -> Iterator[tuple[bytes, int, int, int, str]]:
+    for (address, protocol), ranges in table.vips.items():
+        for r in ranges:
+            yield address, protocol, r.first, r.last, ""
+
+
+def _endpoints(table: Table) -> Iterator[Endpoint]:
+    for (address, protocol), segments in table.endpoints.items():
+        for segment in segments:
+            yield address, protocol, segment.first, segment.last, segment.frontends
+
+
+def _slots(tables: Iterable[Table]) -> dict[int, tuple[bytes, int]]:
+    """Address and port of every slot; those of a later table come before those of an earlier one."""
+    return {
+        backend.slot: (backend.address, backend.port)
+        for table in tables
+        for service in table.services
+        for backend in service.backends
+    }
+
+
+def _split(entries: Iterable[tuple[bytes, int, int, int, str]]) -> tuple[list[str], list[str]]:
+    """Elements with a single port, and those with a range; each with the value that follows it in a map."""
+    single: list[str] = []
+    ranges: list[str] = []
+    for address, protocol, first, last, value in entries:
+        start = f"{text(address)} . {Protocol(protocol).name.lower()} . {first}"
+        if first == last:
+            single.append(start + value)
+        else:
+            ranges.append(f"{start}-{last}{value}")
+    return single, ranges
