@@ -132,7 +132,7 @@ class L4Config:
     """Number of workers, or None for one a processor."""
     queue: QueueSettings = field(default_factory=QueueSettings)
     flows: FlowSettings = field(default_factory=FlowSettings)
-    hash_key: bytes | None = None
+    hash_key: bytes | None = field(default=None, repr=False)
     """16 bytes shared by gateways that shall choose alike, or None for a key of this machine."""
     vip_interface: str | None = "lo"
     """Where the VIPs are added while the balancer runs, or None to leave addresses alone."""

@@ -42,12 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         return _complain(reason, UNAVAILABLE)
     settings = bench.QUICK if given.quick else bench.DEFAULTS
     settings = replace(settings, runs=given.runs or settings.runs, seconds=given.seconds or settings.seconds)
-    # A terminated run cleans up as an interrupted one does.
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         machine.require(bench.PROGRAMS)
-        measures = bench.run(settings)
         about = machine.describe(bench.PROGRAMS)
+        measures = bench.run(settings)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except L4lbError as error:
@@ -95,6 +95,9 @@ def _positive(kind: type[int] | type[float]):  # type: ignore[no-untyped-def]
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """The first signal ends the run; what is then taken down is not to be interrupted again."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

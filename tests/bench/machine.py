@@ -27,11 +27,20 @@ PACKAGES = ("l4lb", "netfilterqueue")
 
 
 def describe(programs: Sequence[str]) -> dict[str, Any]:
-    """Kernel, cores and versions: of ours, of Python, and of the programs and packages that took part."""
+    """Kernel, cores and versions: of ours, of Python, and of the programs and packages that take part.
+
+    `load` is the machine's load average when it is asked: what was going on before the benchmark.
+    """
     versions = {"python": platform.python_version(), "l4lb": __version__}
     for name in programs:
         versions[name] = version(name) if name in PACKAGES else _program_version(name)
-    return {"kernel": platform.release(), "cores": len(cores()), "cpu": _processor(), "versions": versions}
+    return {
+        "kernel": platform.release(),
+        "cores": len(cores()),
+        "cpu": _processor(),
+        "load": round(os.getloadavg()[0], 2),
+        "versions": versions,
+    }
 
 
 def cores() -> list[int]:

@@ -89,7 +89,7 @@ def print_table(name: str, measures: Sequence[Measure], machine: Mapping[str, An
             table.add_row(*_cells(measure, side))
         console.print(table)
     versions = ", ".join(f"{program} {version}" for program, version in machine["versions"].items())
-    host = f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']})"
+    host = f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']}), load before {machine['load']}"
     console.print(f"\n{host}; {versions}", style="dim", highlight=False)
 
 
