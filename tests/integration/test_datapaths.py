@@ -106,9 +106,7 @@ def test_the_server_sees_the_clients_own_address(lab, running):
         rows = [json.loads(line) for line in running.command("flows", "ls", "--json").splitlines()]
         mine = [row for row in rows if row["client"] == f"10.1.0.2:{sock.getsockname()[1]}"]
         assert len(mine) == 1
-        name = {"10.2.0.11:8080": "b1", "10.2.0.12:8080": "b2", "10.2.0.13:8080": "b3"}[
-            mine[0]["backend"]
-        ]
+        name = {"10.2.0.11:8080": "b1", "10.2.0.12:8080": "b2", "10.2.0.13:8080": "b3"}[mine[0]["backend"]]
         seen = lab.host(name).run(["ss", "-Htn", "state", "established", "sport", "=", ":8080"]).stdout
         assert f"10.1.0.2:{sock.getsockname()[1]}" in seen
 
