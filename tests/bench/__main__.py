@@ -17,6 +17,7 @@ from rich.console import Console
 from l4lb.errors import L4lbError
 from tests.bench import machine, report
 from tests.bench.errors import BenchError
+from tests.bench.runner import end_progress
 from tests.support.lab import LabError, unavailable
 
 MODULES = {
@@ -102,6 +103,7 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _complain(reason: str, code: int) -> int:
+    end_progress()
     print(f"bench: {' '.join(reason.split())}", file=sys.stderr)
     return code
 

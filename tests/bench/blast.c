@@ -1,10 +1,10 @@
 /* Sends small UDP datagrams over many flows, flat out or at a rate, and says how many.
  *
- *   blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r PACKETS_A_SECOND]
+ *   blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r PACKETS_A_SECOND] [-b BURST]
  *         (-n COUNT | [-w WARM_SECONDS] -d SECONDS) ADDRESS...
  *
  * Flow i has the source port SOURCE_PORT + i and goes to address i modulo their number. Datagrams leave in
- * bursts of 16 by sendmmsg, one burst a flow in turn. "begin" is printed after the warm-up, and at the end
+ * bursts of 16 (at most 64) by sendmmsg, one burst a flow in turn. "begin" is printed after the warm-up, and at the end
  * "end SENT SECONDS", both for the time in between alone.
  */
 #define _GNU_SOURCE
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BURST = 16, MAX_FLOWS = 4096, MAX_PAYLOAD = 1472 };
+enum { MAX_BURST = 64, MAX_FLOWS = 4096, MAX_PAYLOAD = 1472 };
 
 static void fail(const char *what) {
     fprintf(stderr, "blast: %s: %s\n", what, strerror(errno));
@@ -55,14 +55,15 @@ static int open_flow(const char *address, int port, int source_port) {
     return fd;
 }
 
-static struct mmsghdr messages[BURST];
+static struct mmsghdr messages[MAX_BURST];
+static unsigned burst = 16;
 static int flows[MAX_FLOWS];
 static int flow_count = 64;
 
 /* Sends up to `limit` datagrams on the next flow. A full socket or an ICMP error costs the rest of a burst. */
 static uint64_t send_burst(uint64_t limit) {
     static int turn;
-    unsigned wanted = limit < BURST ? (unsigned)limit : BURST;
+    unsigned wanted = limit < burst ? (unsigned)limit : burst;
     int sent = sendmmsg(flows[turn], messages, wanted, 0);
     turn = (turn + 1) % flow_count;
     if (sent < 0 && errno != ECONNREFUSED && errno != EHOSTUNREACH && errno != ENOBUFS && errno != EAGAIN)
@@ -89,13 +90,14 @@ int main(int argc, char **argv) {
     int port = 0, source_port = 20000, option;
     double rate = 0, warm = 0, seconds = 0, begin;
     uint64_t count = 0, sent;
-    while ((option = getopt(argc, argv, "p:f:l:s:r:n:w:d:")) != -1) {
+    while ((option = getopt(argc, argv, "p:f:l:s:r:b:n:w:d:")) != -1) {
         switch (option) {
         case 'p': port = atoi(optarg); break;
         case 'f': flow_count = atoi(optarg); break;
         case 'l': data.iov_len = strtoul(optarg, NULL, 10); break;
         case 's': source_port = atoi(optarg); break;
         case 'r': rate = atof(optarg); break;
+        case 'b': burst = (unsigned)atoi(optarg); break;
         case 'n': count = strtoull(optarg, NULL, 10); break;
         case 'w': warm = atof(optarg); break;
         case 'd': seconds = atof(optarg); break;
@@ -103,12 +105,12 @@ int main(int argc, char **argv) {
         }
     }
     if (!port || optind >= argc || (!count && seconds <= 0) || flow_count < 1 || flow_count > MAX_FLOWS ||
-        data.iov_len > MAX_PAYLOAD) {
-        fputs("usage: blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r RATE]"
+        data.iov_len > MAX_PAYLOAD || burst < 1 || burst > MAX_BURST) {
+        fputs("usage: blast -p PORT [-f FLOWS] [-l PAYLOAD] [-s SOURCE_PORT] [-r RATE] [-b BURST]"
               " (-n COUNT | [-w WARM] -d SECONDS) ADDRESS...\n", stderr);
         return 2;
     }
-    for (int i = 0; i < BURST; i++)
+    for (int i = 0; i < MAX_BURST; i++)
         messages[i].msg_hdr = (struct msghdr){.msg_iov = &data, .msg_iovlen = 1};
     for (int i = 0; i < flow_count; i++)
         flows[i] = open_flow(argv[optind + i % (argc - optind)], port, source_port + i);

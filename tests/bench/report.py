@@ -89,8 +89,8 @@ def print_table(name: str, measures: Sequence[Measure], machine: Mapping[str, An
             table.add_row(*_cells(measure, side))
         console.print(table)
     versions = ", ".join(f"{program} {version}" for program, version in machine["versions"].items())
-    host = f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']}), load before {machine['load']}"
-    console.print(f"\n{host}; {versions}", style="dim", highlight=False)
+    host = f"kernel {machine['kernel']}, {machine['cores']} cores ({machine['cpu']})"
+    console.print(f"\n{host}, load {machine['load']}; {versions}", style="dim", highlight=False)
 
 
 def _cells(measure: Measure, peer: str | None) -> Iterator[str]:

@@ -67,9 +67,20 @@ def alternate(
     }
 
 
+_line_open = False
+
+
 def progress(text: str) -> None:
-    """Says what is going on, on standard error."""
+    """Says what is going on, on standard error; a line grows until it is ended."""
+    global _line_open
     print(text, end="", file=sys.stderr, flush=True)
+    _line_open = not text.endswith("\n")
+
+
+def end_progress() -> None:
+    """Ends the line that `progress` left open, if any."""
+    if _line_open:
+        progress("\n")
 
 
 def human(value: float) -> str:

@@ -148,7 +148,7 @@ def check_path(lab: Lab, counters: Counters, targets: Sequence[str]) -> None:
 
     def works() -> bool:
         before = counters.delivered()
-        with _blast(lab, ["-n", str(FLOWS * 2), "-r", "5000"], targets) as lines:
+        with _blast(lab, ["-n", str(FLOWS * 2), "-r", "5000", "-b", "1"], targets) as lines:
             for _ in lines:
                 pass
         counters.wait_quiet()

@@ -12,6 +12,7 @@ from l4lb.dataplane.flowtable cimport (
     TICK_MS,
     Flow,
     table_close,
+    table_count,
     table_expire,
     table_find,
     table_has_room,
@@ -513,7 +514,11 @@ cdef class Balancer:
             pthread_mutex_lock(&self.rules.turns)
             cursor = self.rules.cursors[candidate.service]
             memcpy(self.rules.spare, self.rules.currents + service.first, service.count * sizeof(int64_t))
+            if flow != NULL:  # the new flow would take its place
+                table_count(&self.table, flow, -1)
             outcome.slot = self.choose(candidate.service, candidate.hash, packet)
+            if flow != NULL:
+                table_count(&self.table, flow, 1)
             self.rules.cursors[candidate.service] = cursor
             memcpy(self.rules.currents + service.first, self.rules.spare, service.count * sizeof(int64_t))
             pthread_mutex_unlock(&self.rules.turns)

@@ -130,7 +130,7 @@ cdef Flow* table_find(FlowTable* table, uint64_t hash, const Flow* wanted, uint3
 cdef bint table_has_room(const FlowTable* table, uint64_t hash, uint32_t tick) noexcept nogil:
     cdef size_t first = <size_t>first_group(table, hash) * GROUP
     cdef size_t second = <size_t>second_group(table, hash) * GROUP
-    cdef size_t i
+    cdef int i
     for i in range(GROUP):
         if table.tags[first + i] == 0 or tick >= table.flows[first + i].deadline:
             return True
@@ -162,17 +162,19 @@ cdef void table_insert(FlowTable* table, Flow* place, uint64_t hash, const Flow*
     place[0] = flow[0]
     table.tags[place - table.flows] = tag_of(hash)
     table.used += 1
-    atomic_add(table.slot_flows + place.slot, 1)
-    if place.state == STATE_ESTABLISHED:
-        atomic_add(table.slot_active + place.slot, 1)
+    table_count(table, place, 1)
 
 
 cdef void table_remove(FlowTable* table, Flow* flow) noexcept nogil:
     table.tags[flow - table.flows] = 0
     table.used -= 1
-    atomic_add(table.slot_flows + flow.slot, -1)
+    table_count(table, flow, -1)
+
+
+cdef void table_count(FlowTable* table, const Flow* flow, int change) noexcept nogil:
+    atomic_add(table.slot_flows + flow.slot, change)
     if flow.state == STATE_ESTABLISHED:
-        atomic_add(table.slot_active + flow.slot, -1)
+        atomic_add(table.slot_active + flow.slot, change)
 
 
 cdef void table_set_state(FlowTable* table, Flow* flow, uint8_t state) noexcept nogil:
