@@ -9,12 +9,12 @@ def flow_hash(key: bytes, client: bytes, vip: bytes, client_port: int, vip_port:
     """The hash of a flow (docs/design/decision.md, section 7)."""
 
 def maglev_permutation(key: bytes, name: bytes, size: int) -> tuple[int, int]:
-    """(offset, skip) of the backend `name` in a table of `size` places."""
+    """(offset, skip) of the backend `name` in a table of `size` places; ValueError for a size below 2."""
 
 def maglev_table(permutations: Sequence[tuple[int, int]], weights: Sequence[int], size: int) -> list[int]:
     """The lookup table: for each place the index of its backend, in the order of `permutations`.
 
     `size` is a prime above the number of backends; a backend of weight 0 gets no place. The result is
     empty where no backend has weight. Raises ValueError for a size below 2, unequal lengths, a negative
-    weight, an offset or skip out of range.
+    weight, an offset or skip out of range, a skip that shares a factor with the size.
     """

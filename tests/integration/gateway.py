@@ -53,12 +53,13 @@ def serving(lab: Lab, *, http: tuple[int, ...] = (8080,), udp: tuple[int, ...] =
             process.stop()
 
 
-def get(lab: Lab, address: str = VIP4, port: int = 80, *, timeout: float = 5, source: int = 0) -> str:
+def get(
+    lab: Lab, address: str = VIP4, port: int = 80, *, timeout: float = 5, local: str = "", source: int = 0
+) -> str:
     """One HTTP request on a connection of its own; the name of the backend that answered."""
     with lab.client.enter():
-        connection = http.client.HTTPConnection(address, port, timeout=timeout, source_address=("", source))
-        if ":" in address:
-            connection.source_address = ("::", source)
+        bound = (local or ("::" if ":" in address else ""), source)
+        connection = http.client.HTTPConnection(address, port, timeout=timeout, source_address=bound)
         try:
             connection.request("GET", "/")
             answer = connection.getresponse()

@@ -178,3 +178,10 @@ def build(core: Core, weights: list[int]) -> list[int]:
 
 def digest(table: list[int]) -> str:
     return hashlib.sha256(struct.pack(f"<{len(table)}H", *table)).hexdigest()
+
+
+@both_cores
+@pytest.mark.parametrize("size", [1, 0, -7])
+def test_a_permutation_needs_two_places(core: Core, size: int) -> None:
+    with pytest.raises(ValueError, match=str(size)):
+        core.hashing.maglev_permutation(KEY, b"10.2.0.11:80", size)

@@ -141,6 +141,7 @@ cdef class Balancer:
                                Outcome* outcome) noexcept nogil
 
     cdef void preview_candidate(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil
+    cdef void count_replaced(self, uint64_t hash, const Flow* flow, uint32_t tick, int change) noexcept nogil
     cdef int to_service(self, Candidate* candidate, uint64_t now_ms, Outcome* outcome) noexcept nogil
     cdef int new_flow(self, Candidate* candidate, Flow* flow, uint64_t now_ms, bint again,
                       Outcome* outcome) noexcept nogil

@@ -13,6 +13,7 @@ from l4lb.dataplane.flowtable cimport (
     Flow,
     table_close,
     table_count,
+    table_count_crowded_out,
     table_expire,
     table_find,
     table_has_room,
@@ -514,14 +515,19 @@ cdef class Balancer:
             pthread_mutex_lock(&self.rules.turns)
             cursor = self.rules.cursors[candidate.service]
             memcpy(self.rules.spare, self.rules.currents + service.first, service.count * sizeof(int64_t))
-            if flow != NULL:  # the new flow would take its place
-                table_count(&self.table, flow, -1)
+            self.count_replaced(candidate.hash, flow, tick, -1)
             outcome.slot = self.choose(candidate.service, candidate.hash, packet)
-            if flow != NULL:
-                table_count(&self.table, flow, 1)
+            self.count_replaced(candidate.hash, flow, tick, 1)
             self.rules.cursors[candidate.service] = cursor
             memcpy(self.rules.currents + service.first, self.rules.spare, service.count * sizeof(int64_t))
             pthread_mutex_unlock(&self.rules.turns)
+
+    cdef void count_replaced(self, uint64_t hash, const Flow* flow, uint32_t tick, int change) noexcept nogil:
+        """Takes out of the loads, or puts back, what `decide_candidate` would have removed by now."""
+        if flow != NULL:
+            table_count(&self.table, flow, change)
+        else:
+            table_count_crowded_out(&self.table, hash, tick, change)
 
     cdef void touch(self, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil:
         """Renews a known flow's state and time; counts what comes from the client, the side always seen."""

@@ -60,6 +60,8 @@ cdef void table_insert(FlowTable* table, Flow* place, uint64_t hash, const Flow*
 cdef void table_remove(FlowTable* table, Flow* flow) noexcept nogil
 # Adds a flow to the counts of its slot, or with -1 takes it out.
 cdef void table_count(FlowTable* table, const Flow* flow, int change) noexcept nogil
+# The same for the expired flows that would have to make room for a new one with this hash.
+cdef void table_count_crowded_out(FlowTable* table, uint64_t hash, uint32_t tick, int change) noexcept nogil
 cdef void table_set_state(FlowTable* table, Flow* flow, uint8_t state) noexcept nogil
 # Removes the expired flows of `count` groups from `first` on; returns how many.
 cdef uint32_t table_expire(FlowTable* table, uint32_t first, uint32_t count, uint32_t tick) noexcept nogil

@@ -158,6 +158,21 @@ cdef Flow* table_place(FlowTable* table, uint64_t hash, uint32_t tick) noexcept 
     return place
 
 
+cdef void table_count_crowded_out(FlowTable* table, uint64_t hash, uint32_t tick, int change) noexcept nogil:
+    cdef uint32_t groups[2]
+    cdef Flow* flow
+    cdef int g, i
+    groups[0] = first_group(table, hash)
+    groups[1] = second_group(table, hash)
+    if free_place(table, groups[0], groups[1]) != NULL:
+        return
+    for g in range(1 if groups[0] == groups[1] else 2):
+        for i in range(GROUP):
+            flow = table.flows + <size_t>groups[g] * GROUP + i
+            if tick >= flow.deadline:
+                table_count(table, flow, change)
+
+
 cdef void table_insert(FlowTable* table, Flow* place, uint64_t hash, const Flow* flow) noexcept nogil:
     place[0] = flow[0]
     table.tags[place - table.flows] = tag_of(hash)

@@ -40,6 +40,8 @@ def flow_hash(bytes key not None, bytes client not None, bytes vip not None,
 
 
 def maglev_permutation(bytes key not None, bytes name not None, int size):
+    if size < 2:
+        raise ValueError(f"a lookup table has at least 2 places, not {size}")
     cdef uint64_t h = siphash(key, name)
     return int((h & 0xFFFFFFFF) % size), int((h >> 32) % (size - 1)) + 1
 
