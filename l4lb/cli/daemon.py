@@ -21,7 +21,8 @@ from l4lb import __version__
 from l4lb.cli import views
 from l4lb.control.config import parse_config
 from l4lb.control.expand import LookupCache, expand
-from l4lb.control.rules import TABLE, RulePlan, queue_chain, render_drain, render_rules
+from l4lb.control.rules import RulePlan, describe_rules, queue_chain
+from l4lb.control.ruleset import TABLE, Ruleset, render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.balancer import Balancer, NativeTable, SharedCounters
 from l4lb.dataplane.reference.balancer import Balancer as ReferenceCore
@@ -72,6 +73,7 @@ class Daemon:
         self._table: Table | None = None
         self._compiled: NativeTable | None = None
         self._plan: RulePlan | None = None
+        self._rules: Ruleset | None = None
 
     # Life ------------------------------------------------------------------------------------------
 
@@ -88,7 +90,8 @@ class Daemon:
             self._start_workers()
             prepare_host(self._journal, _vips(self.config), self.config.vip_interface)
             assert self._table is not None and self._plan is not None
-            nft.run_nft(render_rules(self._table, self._plan))
+            self._rules = describe_rules(self._table, self._plan)
+            nft.run_nft(render_install(self._rules))
             if not self._plan.native_queue:
                 numbers = {queue_chain(n): worker.number for n, worker in enumerate(self.workers)}
                 nft.add_queue_rules(TABLE, numbers)
@@ -208,7 +211,14 @@ class Daemon:
     def _expand(self, config: L4Config, slots: SlotRegistry) -> Table:
         slots.assign(config, self._flows_of)
         replies_seen = self.datapath is not Datapath.MARK
-        return expand(config, slots, replies_seen=replies_seen, key=self._key, lookups=self._lookups)
+        return expand(
+            config,
+            slots,
+            replies_seen=replies_seen,
+            key=self._key,
+            lookups=self._lookups,
+            previous=self._table,
+        )
 
     def _flows_of(self, slot: int) -> int:
         return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
@@ -245,13 +255,15 @@ class Daemon:
                 f"{self.config_path}: {', '.join(fixed)} cannot change while running; "
                 "nothing was changed, restart the daemon"
             )
-        assert self._journal is not None and self._plan is not None
+        assert self._journal is not None and self._plan is not None and self._rules is not None
         slots = self.slots.copy()
         table = self._expand(config, slots)
-        script = render_rules(table, self._plan, self._table)
+        rules = describe_rules(table, self._plan, self._table)
+        script = render_change(self._rules, rules)
         nft.run_nft(script, check=True)
         prepare_host(self._journal, _vips(config), config.vip_interface)
         nft.run_nft(script)
+        self._rules = rules
         self._publish(table)
         self._table, self.config, self.slots = table, config, slots
         took = round(time.monotonic() - began, 3)

@@ -355,7 +355,7 @@ def down(socket: Path, dry_run: bool) -> None:
       l4lb down
     """
     from l4lb.cli.daemon import journal_path, lock_path
-    from l4lb.control.rules import TABLE
+    from l4lb.control.ruleset import TABLE
     from l4lb.net import nft
     from l4lb.net.host import restore_host
     from l4lb.net.journal import Journal

@@ -58,15 +58,15 @@ def collect_elements(table: Table, previous: Table | None, *, marks: bool) -> di
             "services": _split(s for s in _services(table) if len(s[0]) == size),
             "endpoints": _split((*e[:4], "") for e in endpoints),
             "asked": _split((*e[:4], "") for e in several),
-            "answers": _split((*e[:4], f" : goto from_{e[4][0].index}") for e in single),
+            "answers": _split((*e[:4], f" : goto {answer_chain(Protocol(e[1]), e[4][0])}") for e in single),
         }
         for name, (ports, ranges) in pairs.items():
             found[f"{name}{family}"], found[f"{name}_ranges{family}"] = ports, ranges
         vips = {address for address, _ in table.vips if len(address) == size}
         found[f"vips{family}"] = [text(vip) for vip in sorted(vips)]
         found[f"answer_marks{family}"] = [
-            f"{reply_mark(index):#x} : goto from_{index}"
-            for index, (_, frontend) in frontends(table).items()
+            f"{reply_mark(index):#x} : goto {answer_chain(protocol, frontend)}"
+            for index, (protocol, frontend) in frontends(table).items()
             if marks and len(frontend.address) == size
         ]
         found[f"backends{family}"] = [
@@ -78,6 +78,15 @@ def collect_elements(table: Table, previous: Table | None, *, marks: bool) -> di
         f"{forward_mark(slot):#x} : {port}" for slot, (_, port) in _slots(known).items() if marks and port
     ]
     return found
+
+
+def answer_chain(protocol: Protocol, frontend: ReplyFrontend) -> str:
+    """The chain that writes a VIP as the source: `from_203.0.113.10_tcp_80`.
+
+    Named by what it writes, so that it stays the same when the configuration around it changes.
+    """
+    address = text(frontend.address).replace(":", "-")
+    return f"from_{address}_{protocol.name.lower()}_{frontend.port or 'any'}"
 
 
 def text(address: bytes) -> str:

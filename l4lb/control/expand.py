@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple, Protocol
 
 from l4lb.control.replies import Claim, collect_claims, sweep
@@ -78,11 +79,13 @@ def expand(
     replies_seen: bool,
     key: bytes,
     lookups: LookupCache | None = None,
+    previous: Table | None = None,
     hashing: Hashing = native_hashing,
 ) -> Table:
     """The table of `config`, for whose backends `slots` has slots; `key` is the 16-byte hash key.
 
-    `replies_seen` is passed on. `lookups` is kept by the caller from one expansion to the next.
+    `replies_seen` is passed on. `lookups` is kept by the caller from one expansion to the next. Frontends
+    keep the indices that they have in `previous`: answers marked with them may be on their way.
     """
     entries = [_expand_backends(service, slots) for service in config.services]
     tables = (lookups or LookupCache()).fill(
@@ -95,7 +98,7 @@ def expand(
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),
         vips=_expand_vips(config.services),
-        endpoints=_expand_endpoints(config.services, entries),
+        endpoints=_expand_endpoints(config.services, entries, previous),
         replies_seen=replies_seen,
     )
 
@@ -117,15 +120,20 @@ def _expand_vips(services: Sequence[Service]) -> dict[tuple[bytes, int], tuple[P
 
 
 def _expand_endpoints(
-    services: Sequence[Service], entries: Sequence[tuple[BackendEntry, ...]]
+    services: Sequence[Service], entries: Sequence[tuple[BackendEntry, ...]], previous: Table | None
 ) -> dict[tuple[bytes, int], tuple[ReplySegment, ...]]:
-    indices: dict[tuple[bytes, int, int], int] = {}
+    indices = _frontend_indices(previous) if previous else {}
+    taken = set(indices.values())
+    free = (index for index in count() if index not in taken)
 
     def frontend(claim: Claim) -> ReplyFrontend:
         listen = services[claim.service].listens[claim.listen]
         backend = entries[claim.service][claim.backend]
         vip, port = listen.address.packed, listen.first_port if backend.port else 0
-        index = indices.setdefault((vip, int(listen.protocol), port), len(indices))
+        identity = (vip, int(listen.protocol), port)
+        if identity not in indices:
+            indices[identity] = next(free)
+        index = indices[identity]
         return ReplyFrontend(index, vip, port, backend.slot)
 
     endpoints: dict[tuple[bytes, int], tuple[ReplySegment, ...]] = {}
@@ -138,6 +146,16 @@ def _expand_endpoints(
             segments.append(ReplySegment(first, last, frontends))
         endpoints[address, int(protocol)] = tuple(segments)
     return endpoints
+
+
+def _frontend_indices(table: Table) -> dict[tuple[bytes, int, int], int]:
+    """The index of every frontend of a table, by VIP, protocol and port."""
+    return {
+        (frontend.address, protocol, frontend.port): frontend.index
+        for (_, protocol), segments in table.endpoints.items()
+        for segment in segments
+        for frontend in segment.frontends
+    }
 
 
 def _lookup(service: Service, entries: tuple[BackendEntry, ...], key: bytes) -> _Lookup:

@@ -1,8 +1,4 @@
-"""Writes the nftables rules that bring packets to the workers and carry marks out.
-
-One table, `inet l4lb`. The script both installs it and changes it: base chains are only ever added, never
-deleted, because deleting a hook drops every packet that waits in a queue; sets, maps and rules are flushed
-and filled again, and the kernel takes the whole script in one transaction.
+"""The nftables rules that bring packets to the workers and carry marks out.
 
 Way in (prerouting): before connection tracking, a packet to a service is taken out of tracking and
 queued; ten priorities later it has been decided. In `rewrite` it is then no longer addressed to the VIP; in
@@ -25,19 +21,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from l4lb.control.elements import collect_elements, families, frontends, text
+from l4lb.control.elements import answer_chain, collect_elements, families, frontends, text
+from l4lb.control.ruleset import Ruleset
 from l4lb.dataplane.table import MARK_MASK, MARK_PENDING, ReplyFrontend, Table
 from l4lb.model import Protocol
 
-TABLE = "l4lb"
-_MAPS = ("answers", "answer_marks", "backends", "ports")
 _OTHERS_MARKS = ~MARK_MASK & 0xFFFF_FFFF
-_QUEUE_PRIORITY = -300
-_APPLY_PRIORITY = -290
-_ANSWER_PRIORITY = 80
 _DIRECT_SIZE = 65536
 _DIRECT_TIMEOUT = "15m"
-_APPLY_ANSWER_PRIORITY = 90
+_HOOKS = {
+    "queue_in": "type filter hook prerouting priority -300",
+    "apply_in": "type filter hook prerouting priority -290",
+    "queue_out": "type filter hook postrouting priority 80",
+    "apply_out": "type filter hook postrouting priority 90",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,102 +58,63 @@ def queue_chain(worker: int) -> str:
     return f"queue_{worker}"
 
 
-def render_rules(table: Table, plan: RulePlan, previous: Table | None = None) -> str:
-    """The nft script that goes from the rules of `previous`, same plan, to those of `table`.
-
-    Without `previous` the rules are installed anew, in place of what a former run may have left.
-    """
-    return "\n".join(_Script(table, plan, previous).lines()) + "\n"
+def describe_rules(table: Table, plan: RulePlan, previous: Table | None = None) -> Ruleset:
+    """The rules for `table`; the marks of `previous`, the table before it, stay known."""
+    return _Rules(table, plan, previous).describe()
 
 
-def render_drain() -> str:
-    """The nft script after which no further packet is queued; those that are come to their end."""
-    return "".join(f"flush chain inet {TABLE} {name}\n" for name in ("queue_in", "queue_out"))
-
-
-class _Script:
+class _Rules:
     def __init__(self, table: Table, plan: RulePlan, previous: Table | None) -> None:
         self.table = table
         self.plan = plan
-        self.previous = previous
-        self.frontends = frontends(table)
         self.families = families(table)
         self.declared = sorted({*self.families, *(families(previous) if previous else ())})
         self.elements = collect_elements(table, previous, marks=plan.marks)
 
-    def lines(self) -> Iterator[str]:
-        if self.previous is None:
-            yield f"add table inet {TABLE}"
-            yield f"delete table inet {TABLE}"
-        yield f"add table inet {TABLE}"
-        yield from self._declare()
-        yield from self._fill()
-        yield from self._chains()
-        if self.previous is not None:
-            for index in frontends(self.previous).keys() - self.frontends.keys():
-                yield f"delete chain inet {TABLE} from_{index}"
+    def describe(self) -> Ruleset:
+        queues = {queue_chain(n): self._queue(n) for n in range(self.plan.workers)}
+        return Ruleset(
+            counters=("undecided", "fragments"),
+            sets=dict(self._sets_declared()),
+            elements={name: frozenset(elements) for name, elements in self.elements.items()},
+            hooks=_HOOKS,
+            chains={name: tuple(rules) for name, rules in (*queues.items(), *self._chains())},
+            filled_elsewhere=frozenset() if self.plan.native_queue else frozenset(queues),
+        )
 
-    # Declarations: additions that a second run repeats without effect.
-
-    def _declare(self) -> Iterator[str]:
-        for name in ("undecided", "fragments"):
-            yield f"add counter inet {TABLE} {name}"
+    def _sets_declared(self) -> Iterator[tuple[str, str]]:
         for family in self.declared:
             address = _address_type(family)
             key = f"type {address} . inet_proto . inet_service"
             for name in ("services", "endpoints", "asked"):
-                yield f"add set inet {TABLE} {name}{family} {{ {key}; }}"
-                yield f"add set inet {TABLE} {name}_ranges{family} {{ {key}; flags interval; }}"
-            yield f"add map inet {TABLE} answers{family} {{ {key} : verdict; }}"
-            yield f"add map inet {TABLE} answers_ranges{family} {{ {key} : verdict; flags interval; }}"
-            yield f"add map inet {TABLE} answer_marks{family} {{ type mark : verdict; }}"
+                yield f"{name}{family}", f"set {{ {key}; }}"
+                yield f"{name}_ranges{family}", f"set {{ {key}; flags interval; }}"
+            yield f"answers{family}", f"map {{ {key} : verdict; }}"
+            yield f"answers_ranges{family}", f"map {{ {key} : verdict; flags interval; }}"
+            yield f"answer_marks{family}", "map { type mark : verdict; }"
             direct = f"type {address} . {address} . inet_proto . inet_service . inet_service"
             bounds = f"size {_DIRECT_SIZE}; flags dynamic,timeout; timeout {_DIRECT_TIMEOUT}"
-            yield f"add set inet {TABLE} direct{family} {{ {direct}; {bounds}; }}"
-            yield f"add set inet {TABLE} vips{family} {{ type {address}; }}"
-            yield f"add map inet {TABLE} backends{family} {{ type mark : {address}; }}"
-        yield f"add map inet {TABLE} ports {{ type mark : inet_service; }}"
-        for worker in range(self.plan.workers):
-            yield f"add chain inet {TABLE} {queue_chain(worker)}"
-        for index in self.frontends:
-            yield f"add chain inet {TABLE} from_{index}"
-        for family in self.declared:
-            for name in ("incoming", "apply", "answer", "ask", "apply_answer"):
-                yield f"add chain inet {TABLE} {name}{family}"
-        for name, hook, priority in (
-            ("queue_in", "prerouting", _QUEUE_PRIORITY),
-            ("apply_in", "prerouting", _APPLY_PRIORITY),
-            ("queue_out", "postrouting", _ANSWER_PRIORITY),
-            ("apply_out", "postrouting", _APPLY_ANSWER_PRIORITY),
-        ):
-            base = f"type filter hook {hook} priority {priority}; policy accept;"
-            yield f"add chain inet {TABLE} {name} {{ {base} }}"
+            yield f"direct{family}", f"set {{ {direct}; {bounds}; }}"
+            yield f"vips{family}", f"set {{ type {address}; }}"
+            yield f"backends{family}", f"map {{ type mark : {address}; }}"
+        yield "ports", "map { type mark : inet_service; }"
 
-    def _fill(self) -> Iterator[str]:
-        for name, elements in self.elements.items():
-            kind = "map" if name.startswith(_MAPS) else "set"
-            yield f"flush {kind} inet {TABLE} {name}"
-            if elements:
-                yield f"add element inet {TABLE} {name} {{ {', '.join(elements)} }}"
+    def _chains(self) -> Iterator[tuple[str, Iterable[str]]]:
+        for protocol, frontend in frontends(self.table).values():
+            yield answer_chain(protocol, frontend), _answer_rules(protocol, frontend)
+        for family in self.families:
+            yield f"incoming{family}", self._incoming(family)
+            yield f"apply{family}", _apply_rules(family)
+            yield f"answer{family}", [f"{_answers_direct(family)} accept", "notrack"]
+            yield f"ask{family}", self._ask(family)
+            yield f"apply_answer{family}", _apply_answer_rules(family)
+        yield "queue_in", self._queue_in()
+        yield "apply_in", self._apply_in()
+        yield "queue_out", self._queue_out()
+        yield "apply_out", self._apply_out()
 
-    # Rules.
-
-    def _chains(self) -> Iterator[str]:
-        for index, (protocol, frontend) in self.frontends.items():
-            yield from _rules(f"from_{index}", _answer_rules(protocol, frontend))
-        for family in self.declared:
-            yield from _rules(f"incoming{family}", self._incoming(family))
-            yield from _rules(f"apply{family}", _apply_rules(family))
-            yield from _rules(f"answer{family}", [f"{_answers_direct(family)} accept", "notrack"])
-            yield from _rules(f"ask{family}", self._ask(family))
-            yield from _rules(f"apply_answer{family}", _apply_answer_rules(family))
-        if self.plan.native_queue:
-            for worker in range(self.plan.workers):
-                yield from _rules(queue_chain(worker), [f"queue num {self.plan.first_queue + worker}"])
-        yield from _rules("queue_in", self._queue_in())
-        yield from _rules("apply_in", self._apply_in())
-        yield from _rules("queue_out", self._queue_out())
-        yield from _rules("apply_out", self._apply_out())
+    def _queue(self, worker: int) -> list[str]:
+        return [f"queue num {self.plan.first_queue + worker}"] if self.plan.native_queue else []
 
     def _queue_in(self) -> Iterator[str]:
         for family in self.families:
@@ -237,12 +195,6 @@ def _answer_rules(protocol: Protocol, frontend: ReplyFrontend) -> Iterator[str]:
 def _apply_answer_rules(family: int) -> Iterator[str]:
     yield f"meta mark & {MARK_PENDING:#x} != 0 counter name undecided drop"
     yield f"meta mark & {MARK_MASK:#x} vmap @answer_marks{family}"
-
-
-def _rules(chain: str, rules: Iterable[str]) -> Iterator[str]:
-    yield f"flush chain inet {TABLE} {chain}"
-    for rule in rules:
-        yield f"add rule inet {TABLE} {chain} {rule}"
 
 
 def _address_type(family: int) -> str:

@@ -47,9 +47,7 @@ class Balancer:
         """The decision that a whole packet to a service would get, with nothing changed or counted."""
     def find(self, packet: bytes, now_ms: int) -> Flow | None:
         """The flow that a whole packet to a service belongs to, or None."""
-    def decide_all(
-        self, packets: list[bytes], now_ms: int, *, rewrite: bool = False, rounds: int = 1
-    ) -> int:
+    def decide_all(self, packets: list[bytes], now_ms: int, *, rewrite: bool = False, rounds: int = 1) -> int:
         """Decide every packet `rounds` times over without returning to Python; returns the count."""
     def expire(self, now_ms: int) -> int:
         """Remove every expired flow; returns how many."""

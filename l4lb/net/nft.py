@@ -37,6 +37,8 @@ def run_nft(script: str, *, check: bool = False) -> None:
 
     L4lbError with nft's first complaint; CapabilityError where the program or the privilege is missing.
     """
+    if not script:
+        return
     program = shutil.which("nft")
     if program is None:
         raise CapabilityError("nft: the program is missing; install the package nftables")

@@ -29,6 +29,7 @@ NEEDS_LAB = True
 BACKENDS = 3
 WEB_PORT = 8080
 CONNECTIONS = 32
+THREADS = 2  # with one, wrk and not DNAT would be what is measured
 _URL = f"http://{ours.VIP}/"
 _SYSCTLS = {
     "net.ipv4.tcp_tw_reuse": "1",

@@ -8,7 +8,8 @@ import pytest
 
 from l4lb.control.config import parse_config
 from l4lb.control.expand import expand
-from l4lb.control.rules import RulePlan, render_drain, render_rules
+from l4lb.control.rules import RulePlan, describe_rules
+from l4lb.control.ruleset import render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import Table
 
@@ -35,8 +36,15 @@ def plan(**changes) -> RulePlan:
     )
 
 
+def render_rules(table: Table, plan: RulePlan, previous: Table | None = None) -> str:
+    """Installs the rules of `table`, or changes those of `previous` into them."""
+    if previous is None:
+        return render_install(describe_rules(table, plan))
+    return render_change(describe_rules(previous, plan), describe_rules(table, plan, previous))
+
+
 def rules(script: str, chain: str) -> list[str]:
-    return re.findall(rf"^add rule inet l4lb {chain} (.*)$", script, re.MULTILINE)
+    return re.findall(rf"^add rule inet l4lb {re.escape(chain)} (.*)$", script, re.MULTILINE)
 
 
 def elements(script: str, name: str) -> list[str]:
@@ -44,12 +52,31 @@ def elements(script: str, name: str) -> list[str]:
     return found[0].split(", ") if found else []
 
 
-def test_installing_replaces_the_table_and_changing_keeps_its_base_chains():
-    table = table_of(ONE)
-    assert "delete table inet l4lb" in render_rules(table, plan())
-    changed = render_rules(table, plan(), table)
-    assert "delete" not in changed
-    assert changed.count("type filter hook") == 4
+def test_installing_replaces_the_table_that_a_former_run_left():
+    script = render_rules(table_of(ONE), plan())
+    assert script.startswith("add table inet l4lb\ndelete table inet l4lb\nadd table inet l4lb\n")
+    assert script.count("type filter hook") == 4
+
+
+def test_the_same_configuration_changes_nothing():
+    table = table_of(RANGE)
+    assert render_rules(table, plan(), table) == ""
+
+
+def test_another_weight_or_scheduler_changes_no_rule():
+    weighed = ONE.replace("10.2.0.12:8080", '{address: "10.2.0.12:8080", weight: 7}')
+    assert render_rules(table_of(weighed), plan(), table_of(ONE)) == ""
+
+
+def test_a_new_service_touches_only_what_is_new():
+    slots = SlotRegistry()
+    before = table_of(ONE, slots)
+    script = render_rules(
+        table_of(SHARED.replace("10.2.0.11:8080]}\n", "10.2.0.14:8080]}\n"), slots), plan(), before
+    )
+    assert "flush" not in script and "delete" not in script
+    assert elements(script, "services4") == ["203.0.113.11 . tcp . 80"]
+    assert elements(script, "backends4") == ["0x3 : 10.2.0.14"]
 
 
 def test_the_maps_of_the_mark_datapath():
@@ -58,11 +85,14 @@ def test_the_maps_of_the_mark_datapath():
     assert elements(script, "backends4") == ["0x1 : 10.2.0.11", "0x2 : 10.2.0.12"]
     assert elements(script, "ports") == ["0x1 : 8080", "0x2 : 8080"]
     assert elements(script, "answers4") == [
-        "10.2.0.11 . tcp . 8080 : goto from_0",
-        "10.2.0.12 . tcp . 8080 : goto from_0",
+        "10.2.0.11 . tcp . 8080 : goto from_203.0.113.10_tcp_80",
+        "10.2.0.12 . tcp . 8080 : goto from_203.0.113.10_tcp_80",
     ]
     assert elements(script, "asked4") == []
-    assert rules(script, "from_0")[-2:] == ["tcp sport set 80", "ip saddr set 203.0.113.10 accept"]
+    assert rules(script, "from_203.0.113.10_tcp_80")[-2:] == [
+        "tcp sport set 80",
+        "ip saddr set 203.0.113.10 accept",
+    ]
 
 
 def test_in_rewrite_answers_are_queued_and_nothing_is_mapped():
@@ -75,7 +105,7 @@ def test_in_rewrite_answers_are_queued_and_nothing_is_mapped():
 def test_only_an_endpoint_of_several_services_is_asked_about():
     script = render_rules(table_of(SHARED), plan())
     assert elements(script, "asked4") == ["10.2.0.11 . tcp . 8080"]
-    assert elements(script, "answers4") == ["10.2.0.12 . tcp . 8080 : goto from_0"]
+    assert elements(script, "answers4") == ["10.2.0.12 . tcp . 8080 : goto from_203.0.113.10_tcp_80"]
     assert len(elements(script, "answer_marks4")) == 2
 
 
@@ -114,14 +144,25 @@ def test_without_native_queueing_the_queue_chains_stay_empty():
     assert rules(render_rules(table_of(ONE), plan(native_queue=False)), "queue_0") == []
 
 
-def test_a_change_keeps_the_marks_of_before_and_drops_chains_that_are_not_used():
+def test_a_change_keeps_the_marks_of_before_and_removes_chains_that_are_not_used():
     slots = SlotRegistry()
     before = table_of(SHARED, slots)
     after = table_of(ONE.replace("10.2.0.11:8080, ", ""), slots)
     script = render_rules(after, plan(), before)
-    assert elements(script, "backends4") == ["0x1 : 10.2.0.11", "0x2 : 10.2.0.12", "0x3 : 10.2.0.11"]
-    assert "delete chain inet l4lb from_1" in script
-    assert elements(script, "services4") == ["203.0.113.10 . tcp . 80"]
+    assert "backends4" not in script
+    assert "delete chain inet l4lb from_203.0.113.11_tcp_80" in script
+    assert "delete element inet l4lb services4 { 203.0.113.11 . tcp . 80 }" in script
+    # One change later no packet can carry them any more.
+    later = render_change(describe_rules(after, plan(), before), describe_rules(after, plan(), after))
+    assert "delete element inet l4lb backends4 { 0x1, 0x3 }" in later
+
+
+def test_a_family_that_is_no_longer_used_is_removed_with_its_sets():
+    before, after = table_of(IPV6), table_of(ONE)
+    first = describe_rules(after, plan(), before)
+    script = render_change(first, describe_rules(after, plan(), after))
+    assert "delete set inet l4lb services6" in script
+    assert "6" not in " ".join(describe_rules(after, plan(), after).sets)
 
 
 def test_draining_stops_queueing_only():

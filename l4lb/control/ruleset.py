@@ -1,0 +1,99 @@
+"""An nftables table as a value, and the scripts that install it or go from one to the next.
+
+The kernel takes a script in one transaction. A change touches only what differs: elements that are flushed
+and added again can, for a moment, not be found by a packet on another processor, and a base chain that is
+deleted takes all packets that wait in a queue along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+TABLE = "l4lb"
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """What is in the table `inet l4lb`.
+
+    `sets` maps a set's or map's name to its declaration (`set { … }`, `map { … }`), `elements` to what is in
+    it, those of a map as `key : value`. `chains` maps a chain to its rules, `hooks` the base chains among
+    them to their hook. Chains in `filled_elsewhere` get their rules by other means and are left alone.
+    """
+
+    counters: tuple[str, ...]
+    sets: Mapping[str, str]
+    elements: Mapping[str, frozenset[str]]
+    hooks: Mapping[str, str]
+    chains: Mapping[str, tuple[str, ...]]
+    filled_elsewhere: frozenset[str]
+
+
+_EMPTY = Ruleset((), {}, {}, {}, {}, frozenset())
+
+
+def render_install(rules: Ruleset) -> str:
+    """The script that puts the table there, in place of what a former run may have left."""
+    return _script([f"add table inet {TABLE}", f"delete table inet {TABLE}", *_change(_EMPTY, rules)])
+
+
+def render_change(old: Ruleset, new: Ruleset) -> str:
+    """The script that makes `new` of a table that is `old`; empty where they are the same."""
+    return _script(list(_change(old, new)))
+
+
+def render_drain() -> str:
+    """The script after which no further packet is queued; those that are come to their end."""
+    return _script([f"flush chain inet {TABLE} {name}" for name in ("queue_in", "queue_out")])
+
+
+def _script(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _change(old: Ruleset, new: Ruleset) -> Iterator[str]:
+    if old is _EMPTY:
+        yield f"add table inet {TABLE}"
+    yield from _declare(old, new)
+    for name, elements in new.elements.items():
+        before = old.elements.get(name, frozenset())
+        if gone := sorted(_key(element) for element in before - elements):
+            yield f"delete element inet {TABLE} {name} {{ {', '.join(gone)} }}"
+        if added := sorted(elements - before):
+            yield f"add element inet {TABLE} {name} {{ {', '.join(added)} }}"
+    for name, rules in new.chains.items():
+        if rules == old.chains.get(name, ()) or name in new.filled_elsewhere:
+            continue
+        if old.chains.get(name):
+            yield f"flush chain inet {TABLE} {name}"
+        yield from (f"add rule inet {TABLE} {name} {rule}" for rule in rules)
+    yield from _remove(old, new)
+
+
+def _declare(old: Ruleset, new: Ruleset) -> Iterator[str]:
+    yield from (f"add counter inet {TABLE} {name}" for name in new.counters if name not in old.counters)
+    for name, declaration in new.sets.items():
+        if name not in old.sets:
+            kind, _, body = declaration.partition(" ")
+            yield f"add {kind} inet {TABLE} {name} {body}"
+    for name in new.chains:
+        if name not in old.chains:
+            hook = f" {{ {new.hooks[name]}; policy accept; }}" if name in new.hooks else ""
+            yield f"add chain inet {TABLE} {name}{hook}"
+
+
+def _remove(old: Ruleset, new: Ruleset) -> Iterator[str]:
+    """Chains and sets that are no longer used: emptied first, for they may refer to one another."""
+    chains = [name for name in old.chains if name not in new.chains]
+    sets = [name for name in old.sets if name not in new.sets]
+    yield from (f"flush chain inet {TABLE} {name}" for name in chains)
+    for name in sets:
+        if old.elements.get(name):
+            yield f"flush {old.sets[name].partition(' ')[0]} inet {TABLE} {name}"
+    yield from (f"delete chain inet {TABLE} {name}" for name in chains)
+    yield from (f"delete {old.sets[name].partition(' ')[0]} inet {TABLE} {name}" for name in sets)
+
+
+def _key(element: str) -> str:
+    return element.partition(" : ")[0]
