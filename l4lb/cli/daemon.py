@@ -36,6 +36,7 @@ from l4lb.net.host import prepare_host, restore_host
 from l4lb.net.journal import Journal
 from l4lb.net.lock import RunLock
 from l4lb.net.logs import log
+from l4lb.net.privilege import demand_net_admin
 from l4lb.net.probe import Host, choose_datapath, probe_host
 from l4lb.net.queue import read_kernel_queues
 from l4lb.net.worker import NativeWorker, ReferenceBalancer, ReferenceWorker, Worker
@@ -82,6 +83,7 @@ class Daemon:
 
         Whatever fails, what was done before is undone and the error is raised.
         """
+        demand_net_admin()
         self._lock.acquire()
         try:
             self._host = probe_host()
@@ -90,6 +92,7 @@ class Daemon:
             self._start_workers()
             prepare_host(self._journal, _vips(self.config), self.config.vip_interface)
             assert self._table is not None and self._plan is not None
+            # From here on the table is ours to delete: before, it may be one that a killed run left.
             self._rules = describe_rules(self._table, self._plan)
             nft.run_nft(render_install(self._rules))
             if not self._plan.native_queue:
@@ -128,7 +131,7 @@ class Daemon:
     def stop(self) -> None:
         """Puts the host back as it was. Safe at any point of `start`, and more than once."""
         if self._journal is not None:
-            if self._table is not None and nft.table_exists(TABLE):
+            if self._rules is not None and nft.table_exists(TABLE):
                 nft.run_nft(render_drain())
                 self._wait_for_empty_queues()
                 nft.delete_table(TABLE)

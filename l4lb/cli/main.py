@@ -175,6 +175,8 @@ def run(socket: Path, config: Path, log_format: str) -> None:
     from l4lb.net import logs
 
     logs.set_up(as_json=log_format == "json")
+    # Until the daemon listens for signals itself, the ordinary way out undoes what was begun.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     daemon = Daemon(config, socket)
     daemon.start()
     try:
@@ -360,7 +362,9 @@ def down(socket: Path, dry_run: bool) -> None:
     from l4lb.net.host import restore_host
     from l4lb.net.journal import Journal
     from l4lb.net.lock import RunLock
+    from l4lb.net.privilege import demand_net_admin
 
+    demand_net_admin()
     lock = RunLock(lock_path(socket))
     owner = lock.owner()
     if dry_run:

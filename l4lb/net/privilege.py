@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from l4lb.errors import CapabilityError
+
 _CAP_NET_ADMIN = 12
+
+
+def demand_net_admin() -> None:
+    """CapabilityError without CAP_NET_ADMIN."""
+    if not has_net_admin():
+        raise CapabilityError("CAP_NET_ADMIN is missing: rules, queues and addresses need it; run as root")
 
 
 def has_net_admin() -> bool:

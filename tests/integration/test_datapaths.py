@@ -12,6 +12,7 @@ from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, serving, 
 from tests.support.lab import Lab
 
 pytestmark = pytest.mark.root
+UDP_SEGMENT = 103
 DATAPATHS = ("mark", "rewrite", "reference")
 CONFIG = """
 l4:
@@ -77,6 +78,20 @@ def test_udp_goes_round_the_backends(lab, running, vip):
 
 def test_udp_without_a_checksum_keeps_none(lab, running):
     assert shares([ask(lab, VIP4, 9007, no_checksum=True) for _ in range(9)]) == EVENLY
+
+
+@pytest.mark.parametrize("vip", [VIP4, VIP6])
+def test_datagrams_that_are_segmented_late_arrive_one_by_one(lab, running, vip):
+    """A UDP super-packet (UDP_SEGMENT) is one packet up to the backend's device; each part has its checksum."""
+    family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+    with lab.client.enter(), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        sock.connect((vip, 9007))
+        parts = [bytes([65 + n]) * 1000 for n in range(5)]
+        sock.send(b"".join(parts))
+        echoed = sorted(sock.recv(65536).partition(b":")[2] for _ in parts)
+    assert echoed == parts
 
 
 def test_a_range_of_ports_keeps_the_port(lab, running):

@@ -140,6 +140,20 @@ def test_a_second_daemon_is_refused(lab, gateway):
         assert len(refused.stderr.strip().splitlines()) == 1
 
 
+def test_a_daemon_with_another_socket_is_refused_and_harms_nothing(lab, gateway):
+    with serving(lab, udp=()), balancing(lab, CONFIG) as running:
+        before = snapshot(gateway)
+        other = gateway.directory / "other.sock"
+        refused = gateway.run(
+            [PROGRAM, "--socket", other, "run", "-c", gateway.directory / "l4lb.yaml"], check=False
+        )
+        assert refused.returncode == 1
+        assert f"process {running.status()['pid']}" in refused.stderr
+        assert gateway.run([PROGRAM, "--socket", other, "down"], check=False).returncode == 1
+        assert snapshot(gateway) == before
+        assert get(lab, VIP4) in {"b1", "b2", "b3"}
+
+
 def test_an_address_that_the_host_already_had_stays(lab, gateway):
     gateway.run(["ip", "addr", "add", "203.0.113.10/32", "dev", "lo"])
     try:
