@@ -5,13 +5,16 @@ hash, `NAME_ranges` holds port ranges and is slower to ask; rules leave the empt
 
 | set or map | of the packet | means |
 |---|---|---|
-| services | destination | balanced: to be queued |
 | vips | destination address | an address of some service |
+| servers | source or destination address | an address of some backend |
+| services | destination | balanced: to be queued |
 | endpoints | source | from a backend that answers for a VIP |
 | asked | source | the same, and user space must say for which VIP |
 | answers | source | the chain that writes the one VIP that it can be |
 | answer_marks | mark | the chain that writes the VIP that user space said |
-| backends, ports | mark | the backend's address, and its port unless packets keep theirs |
+| backends, ports | mark | the backend's address, and its port where packets have another |
+
+The two sets of addresses are asked first, for they are quick to say that a packet is none of ours.
 """
 
 from __future__ import annotations
@@ -64,6 +67,8 @@ def collect_elements(table: Table, previous: Table | None, *, marks: bool) -> di
             found[f"{name}{family}"], found[f"{name}_ranges{family}"] = ports, ranges
         vips = {address for address, _ in table.vips if len(address) == size}
         found[f"vips{family}"] = [text(vip) for vip in sorted(vips)]
+        servers = {endpoint[0] for endpoint in endpoints}
+        found[f"servers{family}"] = [text(server) for server in sorted(servers)]
         found[f"answer_marks{family}"] = [
             f"{reply_mark(index):#x} : goto {answer_chain(protocol, frontend)}"
             for index, (protocol, frontend) in frontends(table).items()
@@ -74,9 +79,10 @@ def collect_elements(table: Table, previous: Table | None, *, marks: bool) -> di
             for slot, (address, _) in _slots(known).items()
             if marks and len(address) == size
         ]
-    found["ports"] = [
-        f"{forward_mark(slot):#x} : {port}" for slot, (_, port) in _slots(known).items() if marks and port
-    ]
+    if marks:
+        found["ports"] = [f"{forward_mark(slot):#x} : {port}" for slot, port in _changed_ports(known).items()]
+    else:
+        found["ports"] = []
     return found
 
 
@@ -106,6 +112,17 @@ def _endpoints(table: Table) -> Iterator[Endpoint]:
             yield address, protocol, segment.first, segment.last, segment.frontends
 
 
+def frontends_with_other_ports(table: Table) -> set[int]:
+    """The frontends with a port that some backend answers from another port for."""
+    return {
+        frontend.index
+        for segments in table.endpoints.values()
+        for segment in segments
+        for frontend in segment.frontends
+        if frontend.port and (segment.first, segment.last) != (frontend.port, frontend.port)
+    }
+
+
 def _slots(tables: Iterable[Table]) -> dict[int, tuple[bytes, int]]:
     """Address and port of every slot; those of a later table come before those of an earlier one."""
     return {
@@ -114,6 +131,23 @@ def _slots(tables: Iterable[Table]) -> dict[int, tuple[bytes, int]]:
         for service in table.services
         for backend in service.backends
     }
+
+
+def _changed_ports(tables: Iterable[Table]) -> dict[int, int]:
+    """The port of every slot to which packets come with another one."""
+    found: dict[int, int] = {}
+    for table in tables:
+        asked: dict[int, set[int]] = {}
+        for ranges in table.vips.values():
+            for r in ranges:
+                asked.setdefault(r.service, set()).update((r.first, r.last))
+        for number, service in enumerate(table.services):
+            for backend in service.backends:
+                if backend.port and asked[number] != {backend.port}:
+                    found[backend.slot] = backend.port
+                else:
+                    found.pop(backend.slot, None)
+    return found
 
 
 def _split(entries: Iterable[tuple[bytes, int, int, int, str]]) -> tuple[list[str], list[str]]:

@@ -26,19 +26,21 @@ MAX_CANDIDATES = 16
 
 MARK_PENDING = 0x8000_0000
 """Set by the rules before a packet is queued; still set where user space never decided."""
+MARK_DECIDED = 0x4000_0000
+"""Set by the verdict, with what was decided."""
 MARK_REPLY = 0x0008_0000
 MARK_INDEX = 0x0007_FFFF
-MARK_MASK = MARK_PENDING | MARK_REPLY | MARK_INDEX
+MARK_MASK = MARK_PENDING | MARK_DECIDED | MARK_REPLY | MARK_INDEX
 
 
 def forward_mark(slot: int) -> int:
     """The mark that sends a packet to the backend in `slot`."""
-    return slot + 1
+    return MARK_DECIDED | (slot + 1)
 
 
 def reply_mark(frontend: int) -> int:
     """The mark that gives an answer the source address and port of `frontend`."""
-    return MARK_REPLY | (frontend + 1)
+    return MARK_DECIDED | MARK_REPLY | (frontend + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,7 +208,8 @@ class ReferenceWorker:
     def _answer(self, packet: Any) -> None:
         decision = self.balancer.decide(packet.get_payload(), self._now_ms())
         self._counts["packets"] += 1
-        packet.set_mark(packet.get_mark() & ~MARK_MASK)
+        if decision.reason is not Reason.NOT_BALANCED:  # else the rules drop it, for they know a service here
+            packet.set_mark(packet.get_mark() & ~MARK_MASK)
         if decision.verdict is Verdict.DROP:
             self._counts["dropped"] += 1
             packet.drop()

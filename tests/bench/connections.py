@@ -48,15 +48,15 @@ class Side:
 
 
 def run(settings: Settings) -> list[Measure]:
-    """New connections, then requests on kept ones, for `mark` and for what `auto` chooses."""
+    """New connections, then requests on kept ones: two datapaths with one worker, and the defaults."""
     peers.need_stream_module()
     sides = [
         Side(_DNAT, lambda lab, backends: peers.dnat(lab, ours.VIP, backends)),
         Side(_HAPROXY, lambda lab, backends: peers.haproxy(lab, ours.VIP, backends)),
         Side(_STREAM, lambda lab, backends: peers.nginx_stream(lab, ours.VIP, backends)),
-        Side("mark", _ours("mark")),
-        Side("auto", _ours("auto")),
-        Side("rewrite", _ours("rewrite")),
+        Side("mark", _ours("mark", workers=1)),
+        Side("auto", _ours("auto", workers="auto")),
+        Side("rewrite", _ours("rewrite", workers=1)),
     ]
     progress("bench: setting up")
     with contextlib.ExitStack() as stack:
@@ -105,9 +105,12 @@ def _set_up(side: Side, stack: contextlib.ExitStack) -> Lab:
     return lab
 
 
-def _ours(datapath: str) -> Callable[[Lab, Sequence[str]], AbstractContextManager[object]]:
+def _ours(
+    datapath: str, workers: int | str
+) -> Callable[[Lab, Sequence[str]], AbstractContextManager[object]]:
     def up(lab: Lab, backends: Sequence[str]) -> AbstractContextManager[object]:
-        return ours.daemon(lab, datapath, [ours.Service("web", f"{ours.VIP}:80/tcp", backends)])
+        service = ours.Service("web", f"{ours.VIP}:80/tcp", backends)
+        return ours.daemon(lab, datapath, [service], workers=workers)
 
     return up
 

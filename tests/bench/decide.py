@@ -112,14 +112,12 @@ def _time_reference(packets: list[bytes], table: Table) -> Sample:
 
 def _table_bytes(packets: list[bytes], table: Table) -> list[Measure]:
     """Memory that a flow takes: a place of the table, and a flow when a million stand in 2^20 places."""
-    places = 1 << 20
-    native.Balancer(capacity=places, key=KEY)  # so that the allocator has grown to what a balancer needs
-    before = _address_space()
+    places, many = 1 << 20, 1 << 24
     small = native.Balancer(capacity=places, key=KEY)
-    between = _address_space()
-    large = native.Balancer(capacity=2 * places, key=KEY)
-    # What a balancer has besides its places is in both and falls out.
-    bytes_a_place = ((_address_space() - between) - (between - before)) / places
+    before = _address_space()
+    large = native.Balancer(capacity=many, key=KEY)
+    # What a balancer has besides its places is 3 MB: a fifth of a byte by so many.
+    bytes_a_place = (_address_space() - before) / many
     del large
     small.publish(native.NativeTable(table))
     small.decide_all(packets, NOW_MS)

@@ -42,14 +42,14 @@ def forwarded(
     name: str, packet: bytes, reason: Reason, slot: int, out: bytes, *before: Step, **kernel: Any
 ) -> Row:
     """The packet goes to the backend in `slot`, as `out`."""
-    return Row(name, packet, reason, slot, slot + 1, out, before, kernel)
+    return Row(name, packet, reason, slot, 0x40000000 + slot + 1, out, before, kernel)
 
 
 def answered(
     name: str, packet: bytes, reason: Reason, slot: int, frontend: int, out: bytes, *before: Step
 ) -> Row:
     """The packet goes back to the client from `frontend`, as `out`."""
-    return Row(name, packet, reason, slot, 0x80000 + frontend + 1, out, before)
+    return Row(name, packet, reason, slot, 0x40080000 + frontend + 1, out, before)
 
 
 def rows(*given: Row) -> pytest.MarkDecorator:

@@ -19,7 +19,7 @@ from tests.support.tables import Svc, make_table
 from tests.unit.test_nfqueue_messages import RECORDED
 
 NF_DROP, NF_ACCEPT = 0, 1
-OTHERS = 0x7FF00000
+OTHERS = 0x3FF00000
 # The recorded datagram is from 10.1.0.2:40000 to 10.2.0.11:5353: to the balancer, a service.
 SERVICE = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7:53"]))
 ELSEWHERE = make_table(Svc("dns", ["203.0.113.1:53/udp"], ["192.0.2.7:53"]))
@@ -101,10 +101,10 @@ def test_a_rewritten_packet_goes_back_whole_with_a_right_checksum():
         assert bytes(packet) == payload
 
 
-def test_what_is_not_balanced_is_accepted_with_our_bits_cleared():
+def test_what_is_not_balanced_keeps_the_mark_by_which_the_rules_drop_it():
     with serving(ELSEWHERE, rewrite=True) as (kernel, _, _):
-        kernel.send(numbered(RECORDED["udp4"], 3, OTHERS | 0x8000_0001))
-        assert verdicts(kernel.recv(65536)) == [(3, NF_ACCEPT, OTHERS, None)]
+        kernel.send(numbered(RECORDED["udp4"], 3, OTHERS | 0x8000_0000))
+        assert verdicts(kernel.recv(65536)) == [(3, NF_ACCEPT, OTHERS | 0x8000_0000, None)]
 
 
 def test_a_drop_is_a_drop():

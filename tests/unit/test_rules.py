@@ -76,23 +76,31 @@ def test_a_new_service_touches_only_what_is_new():
     )
     assert "flush" not in script and "delete" not in script
     assert elements(script, "services4") == ["203.0.113.11 . tcp . 80"]
-    assert elements(script, "backends4") == ["0x3 : 10.2.0.14"]
+    assert elements(script, "backends4") == ["0x40000003 : 10.2.0.14"]
 
 
 def test_the_maps_of_the_mark_datapath():
     script = render_rules(table_of(ONE), plan())
     assert elements(script, "services4") == ["203.0.113.10 . tcp . 80"]
-    assert elements(script, "backends4") == ["0x1 : 10.2.0.11", "0x2 : 10.2.0.12"]
-    assert elements(script, "ports") == ["0x1 : 8080", "0x2 : 8080"]
+    assert elements(script, "backends4") == ["0x40000001 : 10.2.0.11", "0x40000002 : 10.2.0.12"]
+    assert elements(script, "ports") == ["0x40000001 : 8080", "0x40000002 : 8080"]
     assert elements(script, "answers4") == [
         "10.2.0.11 . tcp . 8080 : goto from_203.0.113.10_tcp_80",
         "10.2.0.12 . tcp . 8080 : goto from_203.0.113.10_tcp_80",
     ]
     assert elements(script, "asked4") == []
+    assert elements(script, "vips4") == ["203.0.113.10"]
+    assert elements(script, "servers4") == ["10.2.0.11", "10.2.0.12"]
     assert rules(script, "from_203.0.113.10_tcp_80")[-2:] == [
         "tcp sport set 80",
         "ip saddr set 203.0.113.10 accept",
     ]
+
+
+def test_a_port_that_stays_the_same_is_not_written():
+    script = render_rules(table_of(ONE.replace(":8080", ":80")), plan())
+    assert elements(script, "ports") == []
+    assert "port set" not in script
 
 
 def test_in_rewrite_answers_are_queued_and_nothing_is_mapped():
@@ -154,7 +162,7 @@ def test_a_change_keeps_the_marks_of_before_and_removes_chains_that_are_not_used
     assert "delete element inet l4lb services4 { 203.0.113.11 . tcp . 80 }" in script
     # One change later no packet can carry them any more.
     later = render_change(describe_rules(after, plan(), before), describe_rules(after, plan(), after))
-    assert "delete element inet l4lb backends4 { 0x1, 0x3 }" in later
+    assert "delete element inet l4lb backends4 { 0x40000001, 0x40000003 }" in later
 
 
 def test_a_family_that_is_no_longer_used_is_removed_with_its_sets():

@@ -51,13 +51,14 @@ from l4lb.dataplane.tcp cimport (
 )
 
 from l4lb.dataplane import decision as words
-from l4lb.dataplane.table import MARK_REPLY, MAX_SLOTS
+from l4lb.dataplane.table import MARK_DECIDED, MARK_REPLY, MAX_SLOTS
 from l4lb.model import Scheduler
 
 cdef enum:
     SLOTS = 65536
     BATCH = 16
-    REPLY_MARK = 0x80000
+    FORWARD_MARK = 0x40000000
+    REPLY_MARK = 0x40080000
 
 cdef enum:
     ROUND_ROBIN
@@ -77,7 +78,7 @@ _SCHEDULERS = {
     Scheduler.MAGLEV: MAGLEV,
     Scheduler.POWER_OF_TWO: POWER_OF_TWO,
 }
-assert SLOTS == MAX_SLOTS and REPLY_MARK == MARK_REPLY
+assert (SLOTS, FORWARD_MARK, REPLY_MARK) == (MAX_SLOTS, MARK_DECIDED, MARK_DECIDED | MARK_REPLY)
 
 
 cdef void* zeros(size_t count, size_t size) except NULL:
@@ -395,7 +396,7 @@ cdef class Balancer:
         if frontend == NULL:
             stats.packets_in += 1
             stats.bytes_in += packet.total
-            outcome.mark = <uint32_t>outcome.slot + 1
+            outcome.mark = FORWARD_MARK | <uint32_t>(outcome.slot + 1)
             if rewrite:
                 backend = self.rules.backends + outcome.slot
                 rewrite_destination(packet, &backend.address, backend.port_be)

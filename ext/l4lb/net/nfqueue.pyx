@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
 from l4lb.dataplane.balancer cimport Balancer, Candidate, Outcome
-from l4lb.dataplane.reasons cimport VERDICT_DROP, VERDICT_FORWARD, verdict_of
+from l4lb.dataplane.reasons cimport REASON_NOT_BALANCED, VERDICT_DROP, VERDICT_FORWARD, verdict_of
 
 from l4lb.dataplane.table import MARK_MASK
 
@@ -410,6 +410,9 @@ cdef class QueueLoop:
         cdef iovec* iov = &self.send_iov[parts[0]]
         if verdict == VERDICT_FORWARD and not self.rewrite:
             mark |= outcome.mark
+        elif outcome.reason == REASON_NOT_BALANCED:
+            # The rules know of a service that the table does not know yet: let them count and drop it.
+            mark = packet.mark
         if verdict == VERDICT_DROP:
             self.counters.dropped += 1
         message.verdict.verdict = htonl(NF_DROP if verdict == VERDICT_DROP else NF_ACCEPT)
