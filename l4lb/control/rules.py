@@ -137,7 +137,8 @@ class _Rules:
         yield "queue_in", self._queue_in()
         yield "apply_in", self._apply_in()
         yield "queue_out", self._queue_out()
-        yield "apply_out", self._apply_out()
+        if any(any(self._sets("asked", family)) for family in self.families):
+            yield "apply_out", self._apply_out()
 
     def _queue(self, worker: int) -> list[str]:
         return [f"queue num {self.plan.first_queue + worker}"] if self.plan.native_queue else []

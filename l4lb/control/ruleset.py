@@ -18,8 +18,9 @@ class Ruleset:
     """What is in the table `inet l4lb`.
 
     `sets` maps a set's or map's name to its declaration (`set { … }`, `map { … }`), `elements` to what is in
-    it, those of a map as `key : value`. `chains` maps a chain to its rules, `hooks` the base chains among
-    them to their hook. Chains in `filled_elsewhere` get their rules by other means and are left alone.
+    it, those of a map as `key : value`. `chains` maps a chain to its rules, `hooks` the base chains to their
+    hook, also those that have no rules now. Chains in `filled_elsewhere` get their rules by other means and
+    are left alone.
     """
 
     counters: tuple[str, ...]
@@ -84,14 +85,17 @@ def _declare(old: Ruleset, new: Ruleset) -> Iterator[str]:
 
 
 def _remove(old: Ruleset, new: Ruleset) -> Iterator[str]:
-    """Chains and sets that are no longer used: emptied first, for they may refer to one another."""
+    """Chains and sets that are no longer used: emptied first, for they may refer to one another.
+
+    A base chain stays, empty.
+    """
     chains = [name for name in old.chains if name not in new.chains]
     sets = [name for name in old.sets if name not in new.sets]
     yield from (f"flush chain inet {TABLE} {name}" for name in chains)
     for name in sets:
         if old.elements.get(name):
             yield f"flush {old.sets[name].partition(' ')[0]} inet {TABLE} {name}"
-    yield from (f"delete chain inet {TABLE} {name}" for name in chains)
+    yield from (f"delete chain inet {TABLE} {name}" for name in chains if name not in old.hooks)
     yield from (f"delete {old.sets[name].partition(' ')[0]} inet {TABLE} {name}" for name in sets)
 
 

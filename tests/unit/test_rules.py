@@ -55,7 +55,17 @@ def elements(script: str, name: str) -> list[str]:
 def test_installing_replaces_the_table_that_a_former_run_left():
     script = render_rules(table_of(ONE), plan())
     assert script.startswith("add table inet l4lb\ndelete table inet l4lb\nadd table inet l4lb\n")
-    assert script.count("type filter hook") == 4
+    assert script.count("type filter hook") == 3
+
+
+def test_a_hook_behind_the_answers_queue_is_there_only_if_it_has_work():
+    one, shared = table_of(ONE), table_of(SHARED)
+    assert "apply_out" not in render_rules(one, plan())
+    assert "add chain inet l4lb apply_out { type filter hook" in render_rules(shared, plan(), one)
+    # Deleting the hook would drop what is queued: it stays, empty.
+    back = render_rules(one, plan(), shared)
+    assert "flush chain inet l4lb apply_out" in back
+    assert "delete chain inet l4lb apply_out" not in back
 
 
 def test_the_same_configuration_changes_nothing():
