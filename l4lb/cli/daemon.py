@@ -25,7 +25,6 @@ from l4lb.control.rules import RulePlan, describe_rules, queue_chain
 from l4lb.control.ruleset import TABLE, Ruleset, render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.balancer import Balancer, NativeTable, SharedCounters
-from l4lb.dataplane.reference.balancer import Balancer as ReferenceCore
 from l4lb.dataplane.table import Table
 from l4lb.errors import ConfigError, L4lbError
 from l4lb.model import Address, Datapath, L4Config
@@ -39,7 +38,7 @@ from l4lb.net.logs import log
 from l4lb.net.privilege import demand_net_admin
 from l4lb.net.probe import Host, choose_datapath, probe_host
 from l4lb.net.queue import read_kernel_queues
-from l4lb.net.worker import NativeWorker, ReferenceBalancer, ReferenceWorker, Worker
+from l4lb.net.worker import NativeWorker, Worker
 
 _DRAIN_TIMEOUT_S = 2.0
 _EXPIRE_EVERY_S = 0.25
@@ -146,7 +145,8 @@ class Daemon:
     def _start_workers(self) -> None:
         assert self._host is not None
         native = self.datapath is not Datapath.REFERENCE
-        count = self.config.workers or len(os.sched_getaffinity(0))
+        # The other half of the processors receives and forwards: a worker on each would take turns with that.
+        count = self.config.workers or max(1, len(os.sched_getaffinity(0)) // 2)
         if not native or not self._host.has("nft-hash"):
             count = 1
         self._plan = RulePlan(
@@ -172,9 +172,15 @@ class Daemon:
             return NativeWorker(
                 number, balancer, rewrite=rewrite, length=length, on_failure=self._worker_failed
             )
-        core = ReferenceBalancer(ReferenceCore(capacity=capacity, key=self._key))
+        from l4lb.net.reference_worker import ReferenceWorker
+
         return ReferenceWorker(
-            number, core, length=length, now_ms=views.now_ms, on_failure=self._worker_failed
+            number,
+            capacity=capacity,
+            key=self._key,
+            length=length,
+            now_ms=views.now_ms,
+            on_failure=self._worker_failed,
         )
 
     def _worker_failed(self, why: str) -> None:

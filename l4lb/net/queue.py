@@ -12,8 +12,8 @@ from l4lb.errors import CapabilityError, L4lbError
 from l4lb.net.netlink import NLM_F_ACK, build_attribute, build_message, open_netfilter, request
 from l4lb.net.privilege import has_net_admin
 
-COPY_HEADERS = 160
-"""Bytes copied of each packet where only a mark is needed: IPv6 with 8 short extensions, and TCP."""
+COPY_HEADERS = 256
+"""Bytes copied of each packet where a mark will do: more than all headers, and all of a small packet."""
 COPY_ALL = 65531
 """The largest payload that a netlink attribute can carry."""
 

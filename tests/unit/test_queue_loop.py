@@ -22,6 +22,7 @@ NF_DROP, NF_ACCEPT = 0, 1
 OTHERS = 0x3FF00000
 # The recorded datagram is from 10.1.0.2:40000 to 10.2.0.11:5353: to the balancer, a service.
 SERVICE = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7:53"]))
+LARGE = make_table(Svc("iperf", ["10.2.0.11:5201/tcp"], ["192.0.2.7:5201"]), replies_seen=False)
 ELSEWHERE = make_table(Svc("dns", ["203.0.113.1:53/udp"], ["192.0.2.7:53"]))
 
 
@@ -80,13 +81,21 @@ def verdicts(datagram: bytes) -> list[tuple[int, int, int, bytes | None]]:
 
 
 def test_a_mark_is_answered_with_40_bytes_and_keeps_the_bits_of_others():
-    with serving(SERVICE, rewrite=False) as (kernel, loop, balancer):
-        kernel.send(numbered(RECORDED["udp4"], 17, OTHERS | 0x80000000))
+    with serving(LARGE, rewrite=False) as (kernel, loop, balancer):
+        kernel.send(numbered(RECORDED["tcp4_gso"], 17))
         answer = kernel.recv(65536)
         assert len(answer) == 40
-        assert verdicts(answer) == [(17, NF_ACCEPT, OTHERS | forward_mark(0), None)]
+        assert verdicts(answer) == [(17, NF_ACCEPT, forward_mark(0), None)]
         assert balancer.reasons()[Reason.SCHEDULED] == 1
         assert loop.counts()["packets"] == 1
+
+
+def test_what_came_whole_is_rewritten_also_where_others_are_marked():
+    with serving(SERVICE, rewrite=False) as (kernel, _, _):
+        kernel.send(numbered(RECORDED["udp4"], 17, OTHERS | 0x80000000))
+        ((number, verdict, mark, payload),) = verdicts(kernel.recv(65536))
+        assert (number, verdict, mark) == (17, NF_ACCEPT, OTHERS)
+        assert IP(payload).dst == "192.0.2.7"
 
 
 def test_a_rewritten_packet_goes_back_whole_with_a_right_checksum():
