@@ -129,7 +129,7 @@ class L4Config:
     services: tuple[Service, ...]
     datapath: Datapath = Datapath.AUTO
     workers: int | None = None
-    """Number of workers, or None for one for every two processors."""
+    """Number of workers, or None for one a processor."""
     queue: QueueSettings = field(default_factory=QueueSettings)
     flows: FlowSettings = field(default_factory=FlowSettings)
     hash_key: bytes | None = field(default=None, repr=False)

@@ -145,8 +145,7 @@ class Daemon:
     def _start_workers(self) -> None:
         assert self._host is not None
         native = self.datapath is not Datapath.REFERENCE
-        # The other half of the processors receives and forwards: a worker on each would take turns with that.
-        count = self.config.workers or max(1, len(os.sched_getaffinity(0)) // 2)
+        count = self.config.workers or len(os.sched_getaffinity(0))
         if not native or not self._host.has("nft-hash"):
             count = 1
         self._plan = RulePlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,9 +36,16 @@ class Measure:
     targets: Sequence[Target] = ()
 
     def ratio(self, peer: str) -> float | None:
-        """Ours by the peer's, by the medians; None where the peer's is 0."""
-        value = self.peers[peer].median
-        return self.ours.median / value if value else None
+        """Ours by the peer's: the median of the rounds' ratios; None where a round gave the peer 0."""
+        ratios = self.ratios(peer)
+        return statistics.median(ratios) if ratios else None
+
+    def ratios(self, peer: str) -> list[float]:
+        """The ratio of each round: what the machine did to both sides alike falls out of it."""
+        theirs = self.peers[peer].values
+        if not all(theirs) or len(theirs) != len(self.ours.values):
+            return []
+        return [a / b for a, b in zip(self.ours.values, theirs, strict=True)]
 
     def met(self, target: Target) -> bool | None:
         """Whether a target is reached; None where the ratio does not exist."""
@@ -62,6 +70,9 @@ def _measure_json(measure: Measure, machine: Mapping[str, Any]) -> dict[str, Any
         "ours": measure.ours.median,
         "peers": {peer: series.median for peer, series in measure.peers.items()},
         "ratio": {peer: measure.ratio(peer) for peer in measure.peers},
+        "ratio_spread": {
+            peer: [min(ratios), max(ratios)] for peer in measure.peers if (ratios := measure.ratios(peer))
+        },
         "runs": len(measure.ours.values),
         "spread": {side: [series.low, series.high] for side, series in every.items()},
         "targets": [

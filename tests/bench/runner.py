@@ -1,7 +1,7 @@
 """Takes the sides of a comparison in turns and keeps every result.
 
 On a shared machine a side measured alone at another minute is worth nothing. So every round measures every
-side, odd rounds in the opposite order, and what is compared are medians over the rounds.
+side, odd rounds in the opposite order, and what is compared are ratios within a round, by their median.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_udp_without_a_checksum_keeps_none(lab, running):
 
 @pytest.mark.parametrize("vip", [VIP4, VIP6])
 def test_datagrams_that_are_segmented_late_arrive_one_by_one(lab, running, vip):
-    """A UDP super-packet (UDP_SEGMENT) is one packet up to the backend's device; each part has its checksum."""
+    """A UDP super-packet (UDP_SEGMENT) is one packet up to the backend's device, then five with checksums."""
     family = socket.AF_INET6 if ":" in vip else socket.AF_INET
     with lab.client.enter(), socket.socket(family, socket.SOCK_DGRAM) as sock:
         sock.settimeout(5)
