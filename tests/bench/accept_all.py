@@ -10,7 +10,9 @@ import sys
 
 from netfilterqueue import COPY_PACKET, NetfilterQueue, Packet
 
-COPY = 160  # headers, as the mark datapath has them copied
+from l4lb.net.queue import COPY_HEADERS
+
+COPY = COPY_HEADERS  # as the mark datapath has them copied
 BYTES_A_PACKET = 1300  # of the receive buffer, so that the queue and not the buffer is the limit
 
 
