@@ -24,7 +24,8 @@ from l4lb.control.expand import LookupCache, expand
 from l4lb.control.rules import RulePlan, describe_rules, queue_chain
 from l4lb.control.ruleset import TABLE, Ruleset, render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
-from l4lb.dataplane.balancer import Balancer, NativeTable, SharedCounters
+from l4lb.dataplane.balancer import Balancer, SharedCounters
+from l4lb.dataplane.nativetable import NativeTable
 from l4lb.dataplane.table import Table
 from l4lb.errors import ConfigError, L4lbError
 from l4lb.model import Address, Datapath, L4Config

@@ -3,16 +3,8 @@
 from collections.abc import Iterator
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters
+from l4lb.dataplane.nativetable import NativeTable
 from l4lb.dataplane.table import Table
-
-class NativeTable:
-    """A `Table` in flat arrays, compiled once and published to every worker's balancer.
-
-    A service of `previous` that has stayed as it was keeps its turn.
-    """
-
-    source: Table
-    def __init__(self, source: Table, previous: NativeTable | None = None) -> None: ...
 
 class SharedCounters:
     """Flow and connection counts of every slot, shared by the balancers of all workers."""

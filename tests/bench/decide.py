@@ -18,6 +18,7 @@ from typing import Any
 from l4lb.dataplane import balancer as native
 from l4lb.dataplane import hashing as native_hashing
 from l4lb.dataplane.decision import Reason
+from l4lb.dataplane.nativetable import NativeTable
 from l4lb.dataplane.reference import balancer as reference
 from l4lb.dataplane.reference import hashing as reference_hashing
 from l4lb.dataplane.table import Table
@@ -80,7 +81,7 @@ def _decisions(
 def _time_native(packets: list[bytes], table: Table, seconds: float) -> Sample:
     """ns a packet: of unknown flows in a fresh balancer, then of the same flows, now known."""
     balancer = native.Balancer(capacity=2 * len(packets), key=KEY)
-    balancer.publish(native.NativeTable(table))
+    balancer.publish(NativeTable(table))
 
     def decide(rounds: int, rewrite: bool = False) -> float:
         return _seconds(lambda: balancer.decide_all(packets, NOW_MS, rewrite=rewrite, rounds=rounds))
@@ -119,7 +120,7 @@ def _table_bytes(packets: list[bytes], table: Table) -> list[Measure]:
     # What a balancer has besides its places is 3 MB: a fifth of a byte by so many.
     bytes_a_place = (_address_space() - before) / many
     del large
-    small.publish(native.NativeTable(table))
+    small.publish(NativeTable(table))
     small.decide_all(packets, NOW_MS)
     bytes_a_flow = bytes_a_place * places / small.flow_count()
     limit = Target(64, sense="at_most")

@@ -11,7 +11,19 @@ import pytest
 
 from tests.support.lab import ROOT, existing_labs
 
-MEASURE_KEYS = {"name", "unit", "better", "ours", "peers", "ratio", "ratio_spread", "runs", "spread", "targets", "machine"}
+MEASURE_KEYS = {
+    "name",
+    "unit",
+    "better",
+    "ours",
+    "peers",
+    "ratio",
+    "ratio_spread",
+    "runs",
+    "spread",
+    "targets",
+    "machine",
+}
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:

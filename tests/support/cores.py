@@ -40,7 +40,7 @@ class Core:
 
     def compile(self, table: Table, previous: Any = None) -> Any:
         """What is published to several balancers that shall share the turns of their services."""
-        return self.balancer.NativeTable(table, previous) if self is NATIVE else table
+        return self._load("nativetable").NativeTable(table, previous) if self is NATIVE else table
 
     def _load(self, module: str) -> Any:
         try:

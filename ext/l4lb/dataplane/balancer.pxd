@@ -6,67 +6,13 @@ little and met only by new flows and changes of state: the flow and connection c
 least-connections must see them all), and whose turn it is in a service (a mutex of the table, so that
 round-robin goes round once, not once a worker).
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.flowtable cimport Flow, FlowTable
 from l4lb.dataplane.hashing cimport Key
-from l4lb.dataplane.packet cimport Addr, Packet
+from l4lb.dataplane.nativetable cimport FrontendView, NativeTable, pthread_mutex_t
+from l4lb.dataplane.packet cimport Packet
 from l4lb.dataplane.reasons cimport REASON_COUNT
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_mutex_t:
-        pass
-    int pthread_mutex_init(pthread_mutex_t*, void*)
-    int pthread_mutex_lock(pthread_mutex_t*)
-    int pthread_mutex_unlock(pthread_mutex_t*)
-    int pthread_mutex_destroy(pthread_mutex_t*)
-
-
-cdef struct BackendView:
-    Addr address
-    uint16_t port_be        # 0 keeps the packet's
-    int service             # -1 where the slot is not configured
-
-
-cdef struct ServiceView:
-    int scheduler
-    uint32_t count          # backends with weight
-    uint32_t first          # of them in `slots` and `weights`
-    uint64_t weight
-    const uint16_t* lookup
-    uint32_t lookup_size
-
-
-cdef struct RangeView:      # ports of a VIP: `value` is a service; of an endpoint: a segment
-    uint16_t first
-    uint16_t last
-    uint32_t value
-
-
-cdef struct AddressView:    # a VIP or a backend address, with its port ranges
-    Addr address
-    uint8_t protocol        # with FAMILY_IPV6; 0 marks an empty place
-    uint32_t first_range
-    uint32_t ranges
-
-
-cdef struct AddressMap:
-    AddressView* places
-    uint32_t mask
-    RangeView* ranges
-
-
-cdef struct FrontendView:
-    Addr address
-    uint16_t port_be
-    uint16_t slot
-    uint32_t index
-
-
-cdef struct SegmentView:
-    uint32_t first_frontend
-    uint32_t count
-
 
 cdef struct SlotStats:
     uint64_t scheduled
@@ -89,30 +35,6 @@ cdef struct Outcome:
     int reason
     int slot                # -1 where there is none
     uint32_t mark
-
-
-cdef class NativeTable:
-    # Immutable but for the turns of the schedulers, which the workers share under `turns`.
-    cdef readonly object source
-    cdef object keep        # owns every array below
-    cdef BackendView* backends
-    cdef uint32_t slots_end
-    cdef ServiceView* services
-    cdef uint32_t service_count
-    cdef uint16_t* slots
-    cdef uint32_t* weights
-    cdef uint32_t entries
-    cdef AddressMap vips
-    cdef AddressMap endpoints
-    cdef SegmentView* segments
-    cdef FrontendView* frontends
-    cdef int seen_client    # the row of the TCP table for packets from the client
-    cdef uint32_t timeout_ms[8]
-    cdef pthread_mutex_t turns
-    cdef uint32_t* cursors      # by service
-    cdef int64_t* currents      # by entry, for smooth weighted round-robin
-    cdef int64_t* spare         # as large, for `preview` to put them back
-    cdef keep_turns(self, NativeTable previous)
 
 
 cdef class SharedCounters:

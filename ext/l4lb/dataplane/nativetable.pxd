@@ -1,0 +1,136 @@
+"""What the packet path reads: a `Table` compiled into flat arrays.
+
+Shared by the balancers of all workers and never changed, but for the turns of the schedulers, which the
+workers take under one mutex. A change of the configuration compiles a new one.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from l4lb.dataplane.packet cimport Addr, same_addr
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t*, void*)
+    int pthread_mutex_lock(pthread_mutex_t*)
+    int pthread_mutex_unlock(pthread_mutex_t*)
+    int pthread_mutex_destroy(pthread_mutex_t*)
+
+
+cdef enum:
+    SLOTS = 65536
+
+cdef enum:
+    ROUND_ROBIN
+    WEIGHTED_ROUND_ROBIN
+    LEAST_CONNECTIONS
+    WEIGHTED_LEAST_CONNECTIONS
+    SOURCE_HASH
+    MAGLEV
+    POWER_OF_TWO
+
+
+cdef struct BackendView:
+    Addr address
+    uint16_t port_be        # 0 keeps the packet's
+    int service             # -1 where the slot is not configured
+
+
+cdef struct ServiceView:
+    int scheduler
+    uint32_t count          # backends with weight
+    uint32_t first          # of them in `slots` and `weights`
+    uint64_t weight
+    const uint16_t* lookup
+    uint32_t lookup_size
+
+
+cdef struct RangeView:      # ports of a VIP: `value` is a service; of an endpoint: a segment
+    uint16_t first
+    uint16_t last
+    uint32_t value
+
+
+cdef struct AddressView:    # a VIP or a backend address, with its port ranges
+    Addr address
+    uint8_t protocol        # with FAMILY_IPV6; 0 marks an empty place
+    uint32_t first_range
+    uint32_t ranges
+
+
+cdef struct AddressMap:
+    AddressView* places
+    uint32_t mask
+    RangeView* ranges
+
+
+cdef struct FrontendView:
+    Addr address
+    uint16_t port_be
+    uint16_t slot
+    uint32_t index
+
+
+cdef struct SegmentView:
+    uint32_t first_frontend
+    uint32_t count
+
+
+cdef class NativeTable:
+    cdef readonly object source
+    cdef object keep        # owns every array below
+    cdef BackendView* backends
+    cdef uint32_t slots_end
+    cdef ServiceView* services
+    cdef uint32_t service_count
+    cdef uint16_t* slots
+    cdef uint32_t* weights
+    cdef uint32_t entries
+    cdef AddressMap vips
+    cdef AddressMap endpoints
+    cdef SegmentView* segments
+    cdef FrontendView* frontends
+    cdef int seen_client    # the row of the TCP table for packets from the client
+    cdef uint32_t timeout_ms[8]
+    cdef pthread_mutex_t turns
+    cdef uint32_t* cursors      # by service
+    cdef int64_t* currents      # by entry, for smooth weighted round-robin
+    cdef int64_t* spare         # as large, for `preview` to put them back
+    cdef keep_turns(self, NativeTable previous)
+
+
+cdef void* zeros(size_t count, size_t size) except NULL
+
+
+cdef inline uint32_t spread(const Addr* address, uint8_t protocol) noexcept nogil:
+    """Where an address begins to look for its place. Needs no key: only configured addresses have one."""
+    cdef uint64_t x = (address.hi ^ (address.lo * <uint64_t>0x9E3779B97F4A7C15)) + protocol
+    x *= <uint64_t>0x9E3779B97F4A7C15
+    return <uint32_t>(x >> 32)
+
+
+cdef inline int find_value(const AddressMap* where, const Addr* address, uint8_t protocol,
+                           uint16_t port) noexcept nogil:
+    """The value of the range that holds the port, or -1. Ranges are few: mostly one."""
+    cdef uint32_t place = spread(address, protocol) & where.mask
+    cdef const AddressView* view
+    cdef const RangeView* ranges
+    cdef uint32_t low, high, middle
+    while True:
+        view = where.places + place
+        if view.protocol == 0:
+            return -1
+        if view.protocol == protocol and same_addr(&view.address, address):
+            break
+        place = (place + 1) & where.mask
+    ranges = where.ranges + view.first_range
+    low = 0
+    high = view.ranges
+    while low < high:
+        middle = (low + high) // 2
+        if ranges[middle].last < port:
+            low = middle + 1
+        else:
+            high = middle
+    if low < view.ranges and ranges[low].first <= port:
+        return <int>ranges[low].value
+    return -1
