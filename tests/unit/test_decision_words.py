@@ -10,6 +10,7 @@ import pytest
 
 from l4lb.dataplane.decision import Decision, Reason, State, Verdict
 from l4lb.dataplane.table import (
+    MARK_DECIDED,
     MARK_INDEX,
     MARK_MASK,
     MARK_PENDING,
@@ -69,7 +70,7 @@ def test_every_state_but_none_has_a_timeout() -> None:
 
 
 def test_marks_are_disjoint_never_0_and_inside_the_mask() -> None:
-    assert MARK_PENDING | MARK_REPLY | MARK_INDEX == MARK_MASK
+    assert MARK_PENDING | MARK_DECIDED | MARK_REPLY | MARK_INDEX == MARK_MASK
     forward = {forward_mark(slot) for slot in range(MAX_SLOTS)}
     reply = {reply_mark(frontend) for frontend in range(MAX_FRONTENDS)}
     assert len(forward) == MAX_SLOTS

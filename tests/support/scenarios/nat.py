@@ -128,9 +128,9 @@ def _compare_balancer(result: Result, stage: Stage, l4lb: Balancer) -> None:
     for name, backend in result.backends.items():
         result.check(f"{name}: datagrams and the balancer's packets in", backend.datagrams, seen.get(name))
     for number in ("scheduled", "packets_in", "bytes_in", "packets_out", "bytes_out"):
-        counted = [row[number] for row in result.balancer]
-        if None not in counted:  # in `mark`, answers do not pass the balancer
-            result.evidence[number] = sum(counted)
+        values = [row[number] for row in result.balancer]
+        if None not in values:  # in `mark`, answers do not pass the balancer
+            result.evidence[number] = sum(values)
 
 
 def _compare_weights(result: Result) -> None:
