@@ -64,7 +64,7 @@ class Daemon:
         self._lock = RunLock(lock_path(socket_path))
         self._journal: Journal | None = None
         self._lookups = LookupCache()
-        self._key = self.config.hash_key or machine_key()
+        self._key = b""
         self._admin = AdminServer(self, socket_path)
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
@@ -86,6 +86,7 @@ class Daemon:
         demand_net_admin()
         self._lock.acquire()
         try:
+            self._key = self.config.hash_key or machine_key()
             self._host = probe_host()
             self.datapath = choose_datapath(self._host, self.config.datapath)
             self._journal = Journal(journal_path(self.socket_path))
