@@ -443,7 +443,8 @@ def main() -> NoReturn:
     except click.exceptions.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "l4lb"
+        output.complain(f"{error.format_message().rstrip('.')}; `{command} --help` shows what it takes")
         sys.exit(error.exit_code)
     except L4lbError as error:
         if "--debug" in sys.argv:

@@ -45,8 +45,11 @@ def test_every_command_has_help_with_an_example(words):
     [("nonsense",), ("run", "--nonsense"), ("explain",), ("flows", "ls", "--limit", "-1")],
     ids=" ".join,
 )
-def test_a_wrong_command_line_ends_with_2(words):
-    assert l4lb(*words).returncode == 2
+def test_a_wrong_command_line_ends_with_2_and_one_line_that_helps(words):
+    wrong = l4lb(*words)
+    assert wrong.returncode == 2
+    (line,) = wrong.stderr.splitlines()
+    assert line.startswith("l4lb: ") and "--help`" in line
 
 
 @pytest.mark.parametrize(

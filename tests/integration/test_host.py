@@ -108,6 +108,24 @@ def test_run_takes_over_after_a_kill_and_puts_back_what_was_before_the_first(lab
     assert snapshot(gateway) == before
 
 
+def test_connections_outlive_a_killed_daemon(lab, gateway):
+    """Maglev finds the backend of a running connection again, though its flow was forgotten."""
+    path = Path(gateway.directory) / "l4lb.yaml"
+    path.write_text(CONFIG)
+    with serving(lab, udp=()):
+        killed = balancer.start(gateway, path)
+        load = lab.client.popen(["wrk", "-t1", "-c16", "-d4s", "--timeout", "10s", f"http://{VIP4}/"])
+        wait_for(lambda: killed.status()["reasons"]["flow"] > 1000, 10, "traffic")
+        os.kill(killed.status()["pid"], signal.SIGKILL)
+        killed.process.wait(10)
+        again = balancer.start(gateway, path)
+        load.wait(30)
+        assert again.status()["reasons"]["scheduled"] >= 16
+        again.stop()
+        assert "Requests/sec" in load.output()
+        assert "Socket errors" not in load.output()
+
+
 def test_down_ends_a_daemon_that_runs(lab, gateway):
     before = snapshot(gateway)
     path = Path(gateway.directory) / "l4lb.yaml"
