@@ -33,25 +33,29 @@ def prepare_host(journal: Journal, vips: Iterable[Address], interface: str | Non
         _set_sysctl(journal, _FORWARDING[version], "1")
     addresses = [(interface, f"{vip}/{vip.max_prefixlen}") for vip in wanted] if interface else []
     with IPRoute() as route:
-        for entry in [entry for entry in journal.changes.addresses if entry not in addresses]:
+        unwanted = [entry for entry in journal.changes.addresses if entry not in addresses]
+        for entry in unwanted:
             _remove_address(route, *entry)
             journal.changes.addresses.remove(entry)
-            journal.write()
         present = _present(route)
-        for entry in addresses:
-            if entry[1] not in present:
-                _add_address(route, journal, entry)
+        missing = [entry for entry in addresses if entry[1] not in present]
+        # Written once for all, before the first: an address in the journal that was never added does no harm.
+        journal.changes.addresses.extend(entry for entry in missing if entry not in journal.changes.addresses)
+        if unwanted or missing:
+            journal.write()
+        for entry in missing:
+            _add_address(route, *entry)
 
 
 def restore_host(journal: Journal) -> list[str]:
     """Puts back everything in the journal; returns what was done, a line each."""
     done = []
     with IPRoute() as route:
-        for interface, address in list(journal.changes.addresses):
+        for interface, address in journal.changes.addresses:
             if _remove_address(route, interface, address):
                 done.append(f"removed {address} from {interface}")
-            journal.changes.addresses.remove((interface, address))
-            journal.write()
+        journal.changes.addresses.clear()
+        journal.write()
     for name, value in list(journal.changes.sysctls.items()):
         try:
             (_PROC_SYS / name).write_text(value)
@@ -89,16 +93,11 @@ def _present(route: Any) -> set[str]:
     return found
 
 
-def _add_address(route: Any, journal: Journal, entry: tuple[str, str]) -> None:
-    interface, address = entry
+def _add_address(route: Any, interface: str, address: str) -> None:
     host, prefix = address.split("/")
-    journal.changes.addresses.append(entry)
-    journal.write()
     try:
         route.addr("add", index=_index(route, interface), address=host, prefixlen=int(prefix))
     except NetlinkError as error:
-        journal.changes.addresses.remove(entry)
-        journal.write()
         if error.code == errno.EPERM:
             raise CapabilityError(f"{address} on {interface}: needs CAP_NET_ADMIN; run as root") from error
         if error.code != errno.EEXIST:
