@@ -90,15 +90,23 @@ class Daemon:
             self._host = probe_host()
             self.datapath = choose_datapath(self._host, self.config.datapath)
             self._journal = Journal(journal_path(self.socket_path))
-            self._start_workers()
+            self._plan_rules()
+            # A killed run's rules still queue. A worker that served them would see its packets go through
+            # both sets of rules; so then the rules come first, and the kernel drops until it is there.
+            takeover = nft.table_exists(TABLE)
+            if not takeover:
+                self._start_workers()
             prepare_host(self._journal, _vips(self.config), self.config.vip_interface)
             assert self._table is not None and self._plan is not None
             # From here on the table is ours to delete: before, it may be one that a killed run left.
             self._rules = describe_rules(self._table, self._plan)
             nft.run_nft(render_install(self._rules))
             if not self._plan.native_queue:
-                numbers = {queue_chain(n): worker.number for n, worker in enumerate(self.workers)}
+                first = self._plan.first_queue
+                numbers = {queue_chain(n): first + n for n in range(self._plan.workers)}
                 nft.add_queue_rules(TABLE, numbers)
+            if takeover:
+                self._start_workers()
         except BaseException:
             self.stop()
             raise
@@ -132,19 +140,21 @@ class Daemon:
     def stop(self) -> None:
         """Puts the host back as it was. Safe at any point of `start`, and more than once."""
         if self._journal is not None:
-            if self._rules is not None and nft.table_exists(TABLE):
-                nft.run_nft(render_drain())
+            installed = self._rules is not None and nft.table_exists(TABLE)
+            if self._rules is not None and installed:
+                nft.run_nft(render_drain(self._rules))
                 self._wait_for_empty_queues()
-                nft.delete_table(TABLE)
             for line in restore_host(self._journal):
                 log(line)
+            if installed:
+                nft.delete_table(TABLE)
             self._journal = None
         for worker in self.workers:
             worker.stop()
         self.workers.clear()
         self._lock.release()
 
-    def _start_workers(self) -> None:
+    def _plan_rules(self) -> None:
         assert self._host is not None
         native = self.datapath is not Datapath.REFERENCE
         count = self.config.workers or len(os.sched_getaffinity(0))
@@ -158,16 +168,19 @@ class Daemon:
             native_queue=self._host.has("nft-queue"),
         )
         self._table = self._expand(self.config, self.slots)
-        for number in range(self.config.queue.first, self.config.queue.first + count):
-            self.workers.append(self._make_worker(number, count, native))
+
+    def _start_workers(self) -> None:
+        assert self._plan is not None and self._table is not None
+        for number in range(self._plan.first_queue, self._plan.first_queue + self._plan.workers):
+            self.workers.append(self._make_worker(number, self._plan.workers))
         self._publish(self._table)
         for worker in self.workers:
             worker.start()
 
-    def _make_worker(self, number: int, count: int, native: bool) -> Worker:
+    def _make_worker(self, number: int, count: int) -> Worker:
         capacity = -(-self.config.flows.capacity // count)
         length = self.config.queue.length
-        if native:
+        if self.datapath is not Datapath.REFERENCE:
             balancer = Balancer(capacity=capacity, key=self._key, shared=self.shared)
             rewrite = self.datapath is Datapath.REWRITE
             return NativeWorker(

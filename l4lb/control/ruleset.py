@@ -44,9 +44,19 @@ def render_change(old: Ruleset, new: Ruleset) -> str:
     return _script(list(_change(old, new)))
 
 
-def render_drain() -> str:
-    """The script after which no further packet is queued; those that are come to their end."""
-    return _script([f"flush chain inet {TABLE} {name}" for name in ("queue_in", "queue_out")])
+def render_drain(rules: Ruleset) -> str:
+    """The script after which no further packet is queued; those that are come to their end.
+
+    New ones are dropped, not left to the host: it would reset connections that the next run could go on with.
+    """
+    lines = []
+    for name in rules.chains:
+        if name.startswith("incoming"):
+            lines += [
+                f"flush chain inet {TABLE} {name}",
+                f"add rule inet {TABLE} {name} counter name undecided drop",
+            ]
+    return _script([*lines, f"flush chain inet {TABLE} queue_out"])
 
 
 def _script(lines: list[str]) -> str:

@@ -183,8 +183,8 @@ def test_a_family_that_is_no_longer_used_is_removed_with_its_sets():
     assert "6" not in " ".join(describe_rules(after, plan(), after).sets)
 
 
-def test_draining_stops_queueing_only():
-    assert render_drain().splitlines() == [
-        "flush chain inet l4lb queue_in",
-        "flush chain inet l4lb queue_out",
-    ]
+def test_draining_drops_what_would_be_queued():
+    script = render_drain(describe_rules(table_of(ONE), plan()))
+    assert rules(script, "incoming4") == ["counter name undecided drop"]
+    assert "flush chain inet l4lb queue_out" in script
+    assert "queue_in" not in script and "apply" not in script
