@@ -1,6 +1,5 @@
 """The flow table (docs/design/decision.md, section 6; layout and bounds in flowtable.pxd)."""
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from l4lb.dataplane.reasons cimport STATE_ESTABLISHED
 

@@ -1,5 +1,5 @@
 """Keyed hashing and Maglev (docs/design/decision.md, section 7)."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 

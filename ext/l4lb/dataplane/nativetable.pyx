@@ -1,6 +1,6 @@
 """Compiles a `Table` (l4lb.dataplane.table) into what the packet path reads."""
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from l4lb.dataplane.packet cimport FAMILY_IPV6, load_addr, swap16

@@ -98,7 +98,6 @@ cdef extern from *:
         nlattr mark_attr
         uint32_t mark
     cdef enum:
-        MSG_DONTWAIT
         MSG_WAITFORONE
         MSG_TRUNC
         NLMSG_ERROR
