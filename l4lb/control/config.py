@@ -2,8 +2,8 @@
 
 `parse_config` is pure: `l4lb.net.files` reads the file. It stops at the first error, a ConfigError of the
 form `FILE:LINE:COLUMN: KEY: reason; what to do`. The layers below: `yamlnode` (text to nodes with
-positions), `field` (nodes to typed values), `endpoint` (addresses and ports), `conflicts` (rules
-between values).
+positions), `field` (nodes to typed values), `endpoint` and `network` (addresses, ports, networks), `service`
+(the list of services), `conflicts` and `modes` (rules between values).
 """
 
 from __future__ import annotations
@@ -12,27 +12,42 @@ import gc
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from l4lb.control.conflicts import PlacedService, check_service, check_services
-from l4lb.control.endpoint import parse_endpoint, parse_listen
+from l4lb.control.endpoint import parse_port_range
 from l4lb.control.field import Field
 from l4lb.control.message import error_at, quoted
+from l4lb.control.modes import check_outer_sources, check_pool
+from l4lb.control.network import parse_plain_address, parse_source_network
+from l4lb.control.pool import MAX_ADDRESSES
+from l4lb.control.service import MAX_FLOWS, parse_services
 from l4lb.control.yamlnode import parse_yaml
-from l4lb.model import Backend, Datapath, FlowSettings, Forward, L4Config, QueueSettings, Scheduler, Service
+from l4lb.model import (
+    FIRST_PORT,
+    LAST_PORT,
+    Address,
+    Datapath,
+    FlowSettings,
+    L4Config,
+    MasqueradeSettings,
+    Network,
+    QueueSettings,
+    TunnelSettings,
+)
 
 MAX_WORKERS = 64
 MAX_QUEUE = 65535
-MAX_WEIGHT = 65535
+MIN_POOL_PORTS = 256
 _QUEUE_LENGTHS = (64, 1 << 20)
 _CAPACITIES = (1024, 1 << 24)
-_MAX_NAME = 64
 _MAX_INTERFACE_NAME = 15
 _KEY_DIGITS = 32
 
-_L4_KEYS = ("datapath", "workers", "queue", "flow_table", "hash_key", "vip_interface", "services")
-_SERVICE_KEYS = ("name", "listen", "forward", "scheduler", "backends")
+_L4_KEYS = (
+    *("datapath", "workers", "queue", "flow_table", "masquerade", "tunnel", "hash_key", "vip_interface"),
+    "services",
+)
 
-_NAME = re.compile(r"[a-z0-9_.-]+")
 _HEX = re.compile(r"[0-9A-Fa-f]*")
 
 
@@ -63,15 +78,23 @@ def _collector_paused() -> Iterator[None]:
 def _parse_l4(section: Field) -> L4Config:
     keys = section.keys(_L4_KEYS, required=("services",))
     workers = _parse_workers(keys["workers"]) if "workers" in keys else None
-    return L4Config(
+    masquerade, pool = _parse_masquerade(keys.get("masquerade"))
+    tunnel, sources = _parse_tunnel(keys.get("tunnel"))
+    settings = L4Config(
         datapath=keys["datapath"].choice(Datapath) if "datapath" in keys else Datapath.AUTO,
         workers=workers,
         queue=_parse_queue(keys["queue"], workers or 1) if "queue" in keys else QueueSettings(),
         flows=_parse_flow_table(keys["flow_table"]) if "flow_table" in keys else FlowSettings(),
+        masquerade=masquerade,
+        tunnel=tunnel,
         hash_key=_parse_hash_key(keys["hash_key"]) if "hash_key" in keys else None,
         vip_interface=_parse_interface(keys["vip_interface"]) if "vip_interface" in keys else "lo",
-        services=_parse_services(keys["services"]),
+        services=(),
     )
+    services = parse_services(keys["services"])
+    check_pool(pool, services)
+    check_outer_sources(sources, services)
+    return replace(settings, services=tuple(service.value for service in services))
 
 
 def _parse_workers(field: Field) -> int | None:
@@ -85,10 +108,12 @@ def _parse_queue(field: Field, workers: int) -> QueueSettings:
     first, length = settings.first, settings.length
     if "first" in keys:
         first = keys["first"].integer(0, MAX_QUEUE)
-        if first + workers - 1 > MAX_QUEUE:
+        # One for headers and one for whole packets of each worker, and one for ICMP errors.
+        more = 2 * workers
+        if first + more > MAX_QUEUE:
             raise keys["first"].error(
-                f"{workers} workers need the queues {first} to {first + workers - 1}, "
-                f"but the last is {MAX_QUEUE}; use {MAX_QUEUE + 1 - workers} or less"
+                f"{workers} {'worker needs' if workers == 1 else 'workers need'} the queues {first} to "
+                f"{first + more}, but the last is {MAX_QUEUE}; use {MAX_QUEUE - more} or less"
             )
     if "length" in keys:
         length = keys["length"].integer(*_QUEUE_LENGTHS)
@@ -96,8 +121,55 @@ def _parse_queue(field: Field, workers: int) -> QueueSettings:
 
 
 def _parse_flow_table(field: Field) -> FlowSettings:
-    keys = field.keys(("capacity",), required=())
-    return FlowSettings(keys["capacity"].integer(*_CAPACITIES)) if "capacity" in keys else FlowSettings()
+    keys = field.keys(("capacity", "new_flows"), required=())
+    settings = FlowSettings()
+    return FlowSettings(
+        capacity=keys["capacity"].integer(*_CAPACITIES) if "capacity" in keys else settings.capacity,
+        new_flows=keys["new_flows"].integer(1, MAX_FLOWS) if "new_flows" in keys else settings.new_flows,
+    )
+
+
+def _parse_masquerade(field: Field | None) -> tuple[MasqueradeSettings, list[tuple[Address, Field]]]:
+    """The settings, and where each address stands."""
+    keys = field.keys(("addresses", "ports"), required=()) if field else {}
+    pool: list[tuple[Address, Field]] = []
+    if "addresses" in keys:
+        pool = keys["addresses"].distinct(parse_plain_address, "an address of this host", "addresses")
+        if len(pool) > MAX_ADDRESSES:
+            raise pool[MAX_ADDRESSES][1].error(
+                f"there are {len(pool)} addresses, and there is room for {MAX_ADDRESSES}; remove the others"
+            )
+    settings = MasqueradeSettings(addresses=tuple(address for address, _ in pool))
+    if "ports" in keys:
+        first, last = keys["ports"].parse(parse_port_range, "a range of ports such as 1024-32767")
+        if (count := last - first + 1) < MIN_POOL_PORTS:
+            raise keys["ports"].error(
+                f"must be a range of at least {MIN_POOL_PORTS} ports, not {first}-{last} with {count}"
+            )
+        settings = replace(settings, first_port=first, last_port=last)
+    return settings, pool
+
+
+def _parse_tunnel(field: Field | None) -> tuple[TunnelSettings, list[tuple[Network, Field]]]:
+    """The settings, and where each network stands."""
+    keys = field.keys(("sources", "port"), required=()) if field else {}
+    sources: list[tuple[Network, Field]] = []
+    if "sources" in keys:
+        sources = keys["sources"].distinct(
+            parse_source_network, "a network such as 198.18.0.0/15", "networks"
+        )
+        families: dict[int, Network] = {}
+        for network, item in sources:
+            if other := families.get(network.version):
+                raise item.error(
+                    f"{network} is the second IPv{network.version} network, after {other}; "
+                    "remove one of the two"
+                )
+            families[network.version] = network
+    settings = TunnelSettings(sources=tuple(network for network, _ in sources))
+    if "port" in keys:
+        settings = replace(settings, port=keys["port"].integer(FIRST_PORT, LAST_PORT))
+    return settings, sources
 
 
 def _parse_hash_key(field: Field) -> bytes:
@@ -127,63 +199,3 @@ def _parse_interface(field: Field) -> str | None:
             f"and there are at most {_MAX_INTERFACE_NAME}; see ip link"
         )
     return text
-
-
-def _parse_services(field: Field) -> tuple[Service, ...]:
-    services = [_parse_service(item) for item in field.items("services")]
-    if not services:
-        raise field.error("the list is empty; add at least one service")
-    check_services(services)
-    return tuple(service.value for service in services)
-
-
-def _parse_service(field: Field) -> PlacedService:
-    keys = field.keys(_SERVICE_KEYS, required=("name", "listen", "backends"))
-    name = _parse_name(keys["name"])
-    listens = [
-        (listen, item)
-        for item in keys["listen"].items_or_one("listens")
-        for listen in item.parse(parse_listen, "an endpoint such as 203.0.113.10:80/tcp")
-    ]
-    if not listens:
-        raise keys["listen"].error("the list is empty; add an endpoint such as 203.0.113.10:80/tcp")
-    forward = keys["forward"].choice(Forward) if "forward" in keys else Forward.NAT
-    scheduler = keys["scheduler"].choice(Scheduler) if "scheduler" in keys else Scheduler.MAGLEV
-    backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
-    if not backends:
-        raise keys["backends"].error("the list is empty; add at least one backend")
-    service = PlacedService(
-        Service(
-            name=name,
-            listens=tuple(listen for listen, _ in listens),
-            backends=tuple(backend for backend, _ in backends),
-            forward=forward,
-            scheduler=scheduler,
-        ),
-        field=field,
-        name=keys["name"],
-        listens=tuple(item for _, item in listens),
-        backends=tuple(item for _, item in backends),
-    )
-    check_service(service)
-    return service
-
-
-def _parse_name(field: Field) -> str:
-    name = field.text("a name")
-    if len(name) > _MAX_NAME:
-        raise field.error(f"{quoted(name)} has {len(name)} characters; use at most {_MAX_NAME}")
-    if not _NAME.fullmatch(name):
-        raise field.error(f"{quoted(name)} is not a name; use the characters a-z, 0-9, _, . and -")
-    return name
-
-
-def _parse_backend(field: Field) -> tuple[Backend, Field]:
-    """The backend, and the field that names its address."""
-    if not field.is_mapping():
-        address, port = field.parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
-        return Backend(address, port), field
-    keys = field.keys(("address", "weight"), required=("address",))
-    address, port = keys["address"].parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
-    weight = keys["weight"].integer(0, MAX_WEIGHT) if "weight" in keys else 1
-    return Backend(address, port, weight), keys["address"]

@@ -1,21 +1,27 @@
 """The rules between the parts of a configuration, each of which is right in itself.
 
-An address, protocol and port belong to one service; a service is of one address family; an answer can be told
-apart from every other; nothing is balanced in a circle; the tables of the packet path have room.
-The first rule that is broken raises ConfigError at the place that comes later in the file.
+An address, protocol and port belong to one service; clients are of one address family; an answer can be told
+apart from every other; nothing is balanced in a circle; the tables of the packet path have room; and what
+`modes` asks for. The first rule that is broken raises ConfigError, of two services at the later one.
+
+*Sharing a backend.* Only answers of `nat` come to the gateway from an endpoint, and have to be told apart.
+Those of `masquerade` are told by the pool address and port that they go to, which no VIP or backend has; with
+`dsr`, `ipip` and `gue` a server answers from the VIP, past the gateway. So services of different modes may
+share backends and ports, and only those of `nat` are counted here.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from l4lb.control.field import Field
 from l4lb.control.message import quoted
+from l4lb.control.modes import check_mode
+from l4lb.control.placed import PlacedService
 from l4lb.control.replies import collect_claims, sweep
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_FRONTENDS, MAX_SLOTS
-from l4lb.model import Address, Backend, Listen, Protocol, Service
+from l4lb.model import Address, Backend, Forward, Listen, Protocol
 
 MAX_BACKENDS = MAX_SLOTS - 1
 """Backends of all services together."""
@@ -23,18 +29,7 @@ MAX_SERVICE_BACKENDS = 10_000
 """Backends of one service: the smaller Maglev table has 16381 places, and each backend needs one."""
 MAX_LISTENS = MAX_FRONTENDS
 MAX_PAIRS = 1 << 20
-"""Pairs of a listen and a backend behind it, each of which is a claim on an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedService:
-    """A service, and where it, its name, each of its listens and each of its backends stand."""
-
-    value: Service
-    field: Field
-    name: Field
-    listens: tuple[Field, ...]
-    backends: tuple[Field, ...]
+"""Pairs of a listen and a backend behind it in services of `nat`: each is a claim on an answer."""
 
 
 def check_service(service: PlacedService) -> None:
@@ -47,6 +42,7 @@ def check_service(service: PlacedService) -> None:
     _check_room([service])
     _check_families(service)
     _check_ports(service)
+    check_mode(service)
     _check_doubles(service)
 
 
@@ -59,22 +55,20 @@ def check_services(services: Sequence[PlacedService]) -> None:
     _check_answers(services)
 
 
-def _family(address: Address) -> str:
-    return f"IPv{address.version}"
-
-
 def _check_families(service: PlacedService) -> None:
+    """Clients speak one family; the backends' is a matter of the mode."""
     first = service.value.listens[0]
     for listen, field in zip(service.value.listens, service.listens, strict=True):
         if listen.address.version != first.address.version:
             raise field.error(
-                f"is {_family(listen.address)}, but the service listens on {first}; use one service a family"
+                f"is IPv{listen.address.version}, but the service listens on {first}; "
+                "use one service a family"
             )
-    for backend, field in zip(service.value.backends, service.backends, strict=True):
-        if backend.address.version != first.address.version:
+    for network, field in service.networks:
+        if network.version != first.address.version:
             raise field.error(
-                f"is {_family(backend.address)}, but the service listens on {first}; "
-                f"use an {_family(first.address)} address"
+                f"is IPv{network.version}, but the service listens on {first}; "
+                f"use IPv{first.address.version} networks"
             )
 
 
@@ -110,7 +104,7 @@ def _check_names(services: Sequence[PlacedService]) -> None:
     seen: dict[str, PlacedService] = {}
     for service in services:
         if other := seen.get(service.value.name):
-            raise service.name.error(
+            raise service.keys["name"].error(
                 f"{quoted(service.value.name)} is the name of {other.field.path} too; change one of the two"
             )
         seen[service.value.name] = service
@@ -148,7 +142,8 @@ def _check_room(services: Sequence[PlacedService]) -> None:
     for service in services:
         backends += len(service.backends)
         listens += len(service.listens)
-        pairs += len(service.backends) * len(service.listens)
+        if service.value.forward is Forward.NAT:
+            pairs += len(service.backends) * len(service.listens)
         for count, most, what in (
             (backends, MAX_BACKENDS, "backends"),
             (listens, MAX_LISTENS, "listens"),

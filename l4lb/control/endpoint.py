@@ -4,7 +4,7 @@
                                         [2001:db8::1]:53/tcp+udp   203.0.113.10:any/udp
     backend   ADDRESS[:PORT]            10.2.0.11:8080   10.2.0.11   [2001:db8::11]:80   [2001:db8::11]
 
-An IPv6 address always stands in brackets: without them `2001:db8::11:8080` is a valid address of another
+An IPv6 address stands in brackets: without them `2001:db8::11:8080` is a valid address of another
 machine. Protocols are joined with `+`, because a comma separates items in a YAML list.
 """
 
@@ -59,6 +59,19 @@ def parse_port(text: str) -> int:
     return port
 
 
+def parse_port_range(text: str) -> tuple[int, int]:
+    """The first and the last of several ports."""
+    low, dash, high = text.partition("-")
+    if not dash:
+        raise ValueError(
+            f'{quoted(text)} is not a range of ports; write its first and last, as in "1024-32767"'
+        )
+    first, last = parse_port(low), parse_port(high)
+    if last < first:
+        raise ValueError(f'the port range {first}-{last} runs backwards; write "{last}-{first}"')
+    return first, last
+
+
 def parse_listen(text: str) -> tuple[Listen, ...]:
     """What one listen stands for: one `Listen` for each of its protocols."""
     endpoint, slash, names = text.partition("/")
@@ -75,14 +88,10 @@ def parse_listen(text: str) -> tuple[Listen, ...]:
 def _parse_ports(text: str) -> tuple[int, int]:
     if text == "any":
         return FIRST_PORT, LAST_PORT
-    low, dash, high = text.partition("-")
-    if not dash:
-        port = parse_port(low)
+    if "-" not in text:
+        port = parse_port(text)
         return port, port
-    first, last = parse_port(low), parse_port(high)
-    if last < first:
-        raise ValueError(f'the port range {first}-{last} runs backwards; write "{last}-{first}"')
-    return first, last
+    return parse_port_range(text)
 
 
 def _parse_protocols(text: str) -> list[Protocol]:
@@ -138,7 +147,7 @@ def _parse_ipv6(text: str) -> Address:
     try:
         address = IPv6Address(text)
     except AddressValueError:
-        raise ValueError(f"{quoted(text)} is not an IPv6 address; check the text in the brackets") from None
+        raise ValueError(f"{quoted(text)} is not an IPv6 address; write it as in 2001:db8::1") from None
     if address.ipv4_mapped is not None:
         raise ValueError(f'{address} is an IPv4 address in IPv6 form; write "{address.ipv4_mapped}"')
     if address.is_link_local:

@@ -11,22 +11,34 @@ The configuration has passed `l4lb.control.conflicts`: nothing overlaps, and eve
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from l4lb.control.pool import AddressPool, Path
 from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane import hashing as native_hashing
 from l4lb.dataplane.table import BackendEntry, PortRange, ReplyFrontend, ReplySegment, ServiceEntry, Table
-from l4lb.model import L4Config, Scheduler, Service
+from l4lb.model import Address, Backend, Forward, L4Config, Scheduler, Service
 
 LARGE_LOOKUP = 65537
 """Places of the table of the schedulers that choose by it: a prime, as Maglev needs."""
 SMALL_LOOKUP = 16381
 """Places where the table only answers while the flow table is full."""
 
+_DEFAULT_SOURCES = {4: (bytes([198, 18, 0, 0]), 15), 6: (bytes([1]) + bytes(15), 64)}
+"""Where the outer source of IPIP is from unless configured: RFC 2544 and RFC 6666 keep these from being
+used."""
+_DEFAULT_NEW_FLOWS_S = 60
+"""As many new flows as fill the table in the life of one that is never answered (SYN_RECV)."""
+
 _BY_LOOKUP = frozenset({Scheduler.MAGLEV, Scheduler.SOURCE_HASH})
+
+
+FrontendKey = tuple[bytes, int, int]
+"""VIP, protocol and port (0: any)."""
 
 
 class Hashing(Protocol):
@@ -72,42 +84,111 @@ class LookupCache:
         return [self._tables[lookup] for lookup in lookups]
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What an expansion depends on besides the configuration: the host, and how the daemon runs.
+
+    `paths` has the way to every backend of a mode that `needs_paths`. `key` is the 16-byte hash key.
+    """
+
+    key: bytes
+    replies_seen: bool = False
+    learns: bool = False
+    workers: int = 1
+    paths: Mapping[Address, Path] = field(default_factory=dict)
+    pool: AddressPool = field(default_factory=AddressPool)
+
+
+def needs_paths(forward: Forward) -> bool:
+    """Whether it has to be known how the host reaches the backends."""
+    return forward is not Forward.NAT
+
+
 def expand(
     config: L4Config,
     slots: SlotRegistry,
+    around: Surroundings,
     *,
-    replies_seen: bool,
-    key: bytes,
     lookups: LookupCache | None = None,
-    previous: Table | None = None,
+    indices: Mapping[FrontendKey, int] | None = None,
     hashing: Hashing = native_hashing,
 ) -> Table:
-    """The table of `config`, for whose backends `slots` has slots; `key` is the 16-byte hash key.
+    """The table of `config`, for whose backends `slots` has slots and `around.pool` addresses.
 
-    `replies_seen` is passed on. `lookups` is kept by the caller from one expansion to the next. Frontends
-    keep the indices that they have in `previous`: answers marked with them may be on their way.
+    `lookups` is kept by the caller from one expansion to the next. Frontends keep the `indices` that they
+    have in the table before (`frontend_indices`): answers marked with them may be on their way.
     """
-    entries = [_expand_backends(service, slots) for service in config.services]
+    entries = [_expand_backends(config, service, slots, around) for service in config.services]
     tables = (lookups or LookupCache()).fill(
-        [_lookup(service, backends, key) for service, backends in zip(config.services, entries, strict=True)],
+        [
+            _lookup(service, backends, around.key)
+            for service, backends in zip(config.services, entries, strict=True)
+        ],
         hashing,
     )
+    new_flows = config.flows.new_flows or config.flows.capacity // _DEFAULT_NEW_FLOWS_S
     return Table(
         services=tuple(
-            ServiceEntry(service.name, service.scheduler, backends, table)
+            ServiceEntry(
+                name=service.name,
+                scheduler=service.scheduler,
+                backends=backends,
+                lookup=table,
+                forward=service.forward,
+                vips=_vips(service) if service.forward is Forward.DSR else (),
+                source_new_flows=service.limits.new_flows or 0,
+                source_flows=service.limits.flows or 0,
+            )
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),
         vips=_expand_vips(config.services),
-        endpoints=_expand_endpoints(config.services, entries, previous),
-        replies_seen=replies_seen,
+        endpoints=_expand_endpoints(config.services, entries, indices or {}),
+        replies_seen=around.replies_seen,
+        learns=around.learns,
+        new_flows=max(1, new_flows // around.workers),
+        pool=tuple(address.packed for address in around.pool.addresses),
+        gue_port=config.tunnel.port,
     )
 
 
-def _expand_backends(service: Service, slots: SlotRegistry) -> tuple[BackendEntry, ...]:
-    return tuple(
-        BackendEntry(slots.slot(service.name, b.name), b.address.packed, b.port or 0, b.weight)
-        for b in service.backends
+def _vips(service: Service) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(listen.address.packed for listen in service.listens))
+
+
+def _expand_backends(
+    config: L4Config, service: Service, slots: SlotRegistry, around: Surroundings
+) -> tuple[BackendEntry, ...]:
+    return tuple(_expand_backend(config, service, backend, slots, around) for backend in service.backends)
+
+
+def _expand_backend(
+    config: L4Config, service: Service, backend: Backend, slots: SlotRegistry, around: Surroundings
+) -> BackendEntry:
+    keeps_port = service.forward.answers_itself
+    entry = BackendEntry(
+        slot=slots.slot(service.name, backend.name),
+        address=backend.address.packed,
+        port=0 if keeps_port else backend.port or 0,
+        weight=backend.weight,
     )
+    if service.forward is Forward.MASQUERADE:
+        return replace(entry, pool=around.pool.range_for(backend, around.paths))
+    if service.forward.is_tunnel:
+        path = around.paths[backend.address]
+        source, prefix = _tunnel_source(config, service.forward, backend, path)
+        return replace(entry, mtu=path.mtu, source=source, source_prefix=prefix)
+    return entry
+
+
+def _tunnel_source(config: L4Config, forward: Forward, backend: Backend, path: Path) -> tuple[bytes, int]:
+    """The network, as address and prefix length, that the outer source is taken from."""
+    version = backend.address.version
+    for network in config.tunnel.sources:
+        if network.version == version:
+            return network.network_address.packed, network.prefixlen
+    if forward is Forward.GUE:
+        return path.source.packed, backend.address.max_prefixlen
+    return _DEFAULT_SOURCES[version]
 
 
 def _expand_vips(services: Sequence[Service]) -> dict[tuple[bytes, int], tuple[PortRange, ...]]:
@@ -120,9 +201,11 @@ def _expand_vips(services: Sequence[Service]) -> dict[tuple[bytes, int], tuple[P
 
 
 def _expand_endpoints(
-    services: Sequence[Service], entries: Sequence[tuple[BackendEntry, ...]], previous: Table | None
+    services: Sequence[Service],
+    entries: Sequence[tuple[BackendEntry, ...]],
+    known: Mapping[FrontendKey, int],
 ) -> dict[tuple[bytes, int], tuple[ReplySegment, ...]]:
-    indices = _frontend_indices(previous) if previous else {}
+    indices = dict(known)
     taken = set(indices.values())
     free = (index for index in count() if index not in taken)
 
@@ -148,7 +231,7 @@ def _expand_endpoints(
     return endpoints
 
 
-def _frontend_indices(table: Table) -> dict[tuple[bytes, int, int], int]:
+def frontend_indices(table: Table) -> dict[FrontendKey, int]:
     """The index of every frontend of a table, by VIP, protocol and port."""
     return {
         (frontend.address, protocol, frontend.port): frontend.index

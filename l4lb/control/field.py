@@ -1,13 +1,13 @@
 """A value of the configuration with its key and position; what every rule is checked on.
 
-The readers (`text`, `integer`, `choice`, `items`, `keys`) return a value of the type that the key has
-or raise ConfigError where the value stands.
+The readers (`text`, `integer`, `choice`, `items`, `distinct`, `keys`) return a value of the type that the key
+has or raise ConfigError where the value stands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from enum import StrEnum
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from l4lb.control.yamlnode import Mapping, Node, Scalar, Sequence
 from l4lb.errors import ConfigError
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Hashable)
 E = TypeVar("E", bound=StrEnum)
 
 _NOTHING = frozenset({"", "~", "null", "Null", "NULL"})
@@ -92,6 +93,21 @@ class Field:
     def items_or_one(self, what: str) -> list[Field]:
         """The items of a list, or the single value itself."""
         return self.items(what) if isinstance(self.node, Sequence) else [self]
+
+    def distinct(self, parser: Callable[[str], H], what: str, plural: str) -> list[tuple[H, Field]]:
+        """The items of a list as `parser` reads them, at least one and none twice; or the one value.
+
+        `what` names one of them, `plural` all.
+        """
+        found: dict[H, Field] = {}
+        for item in self.items_or_one(plural):
+            value = item.parse(parser, what)
+            if value in found:
+                raise item.error(f"{value} stands here twice; remove one of the two")
+            found[value] = item
+        if not found:
+            raise self.error(f"the list is empty; add {what}, or remove the key")
+        return list(found.items())
 
     def keys(self, known: tuple[str, ...], required: tuple[str, ...]) -> dict[str, Field]:
         """The values of a mapping by key. Unknown, doubled and missing keys are errors."""

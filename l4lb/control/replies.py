@@ -4,6 +4,9 @@ Every listen of a service is a *claim* on the endpoint of each of its backends: 
 from that port, one that keeps ports from all ports of the listen. Where several services, or several
 listens of one, share a backend, claims overlap; `sweep` cuts them into disjoint segments, each with the
 claims on all of its ports, in the order of the configuration.
+
+Only NAT makes claims: with direct return and in tunnels backends answer the clients themselves, and
+masqueraded answers go to an address of the pool.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import NamedTuple
 
-from l4lb.model import Protocol, Service
+from l4lb.model import Forward, Protocol, Service
 
 
 class Claim(NamedTuple):
@@ -33,6 +36,8 @@ def collect_claims(services: Iterable[Service]) -> dict[tuple[bytes, Protocol], 
     """The claims on each backend address and protocol, in the order of the configuration."""
     claims: dict[tuple[bytes, Protocol], list[Claim]] = {}
     for s, service in enumerate(services):
+        if service.forward is not Forward.NAT:
+            continue
         for b, backend in enumerate(service.backends):
             address = backend.address.packed
             for n, listen in enumerate(service.listens):

@@ -51,7 +51,7 @@ def render_drain(rules: Ruleset) -> str:
     """
     lines = []
     for name in rules.chains:
-        if name.startswith("incoming"):
+        if name.startswith(("incoming", "pool_")):
             lines += [
                 f"flush chain inet {TABLE} {name}",
                 f"add rule inet {TABLE} {name} counter name undecided drop",

@@ -10,9 +10,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from l4lb.dataplane.table import MAX_SLOTS
 from l4lb.errors import L4lbError
@@ -43,6 +43,23 @@ class SlotRegistry:
         twin._reserved = dict(self._reserved)
         twin._owners = dict(self._owners)
         return twin
+
+    def dump(self) -> dict[str, list[tuple[str, str, int]]]:
+        """Who has which slot, for `load`."""
+        return {
+            "configured": [(*owner, slot) for owner, slot in self._configured.items()],
+            "reserved": [(*owner, slot) for owner, slot in self._reserved.items()],
+            "owners": [(*owner, slot) for slot, owner in self._owners.items()],
+        }
+
+    @classmethod
+    def load(cls, dumped: Mapping[str, Iterable[Sequence[Any]]]) -> SlotRegistry:
+        """A registry with the content of another one."""
+        found = cls()
+        found._configured = {Owner(service, backend): slot for service, backend, slot in dumped["configured"]}
+        found._reserved = {Owner(service, backend): slot for service, backend, slot in dumped["reserved"]}
+        found._owners = {slot: Owner(service, backend) for service, backend, slot in dumped["owners"]}
+        return found
 
     def assign(self, config: L4Config, in_use: Callable[[int], int]) -> None:
         """Give every backend of `config` a slot; `in_use(slot)` is the number of flows that remember it.

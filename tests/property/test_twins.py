@@ -5,18 +5,19 @@ Tables are small and timers short, so that flow tables fill and flows expire. `m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from l4lb.dataplane.table import Table, Timeouts
-from l4lb.model import Scheduler
-from tests.support.packets import patch, tcp, udp
+from l4lb.model import Forward, Protocol, Scheduler
+from tests.support.packets import packed, patch, tcp, udp
 from tests.support.tables import Slots, Svc, make_table
-from tests.support.twins import Twins
+from tests.support.twins import FIRST_PORT, Twins, Workers
 
 searching = settings(
     deadline=None,
@@ -30,50 +31,101 @@ TIMEOUTS = Timeouts(
 )
 SLOTS = Slots()
 
-# Service, what it listens on, and the endpoints that it may have.
+# Service, what it listens on, the endpoints that it may have, and how it may forward.
+ANY_WAY = tuple(Forward)
+TUNNELS = (Forward.IPIP, Forward.GUE)
 SERVICES = [
-    ("web", ("192.0.2.1:80/tcp",), ("10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080")),
-    ("alias", ("192.0.2.2:80/tcp",), ("10.2.0.11:8080", "10.2.0.12:8080")),
-    ("range", ("192.0.2.1:7000-7002/udp", "192.0.2.1:90-91/tcp"), ("10.2.0.11", "10.2.0.21")),
-    ("dns", ("192.0.2.1:53/udp", "192.0.2.2:53/udp"), ("10.2.0.41:5353", "10.2.0.42:5353")),
-    ("six", ("[2001:db8:1::1]:80/tcp", "[2001:db8:1::1]:53/udp"), ("[fd00::11]:8080", "[fd00::12]:8080")),
+    ("web", ("192.0.2.1:80/tcp",), ("10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080"), ANY_WAY),
+    ("alias", ("192.0.2.2:80/tcp",), ("10.2.0.11:8080", "10.2.0.12:8080"), ANY_WAY),
+    ("range", ("192.0.2.1:7000-7002/udp", "192.0.2.1:90-91/tcp"), ("10.2.0.11", "10.2.0.21"), ANY_WAY),
+    ("dns", ("192.0.2.1:53/udp", "192.0.2.2:53/udp"), ("10.2.0.41:5353", "10.2.0.42:5353"), ANY_WAY),
+    (
+        "six",
+        ("[2001:db8:1::1]:80/tcp", "[2001:db8:1::1]:53/udp"),
+        ("[fd00::11]:8080", "[fd00::12]:8080"),
+        ANY_WAY,
+    ),
+    ("over six", ("192.0.2.3:80/tcp", "192.0.2.3:53/udp"), ("fd00::31", "fd00::32"), TUNNELS),
+    ("over four", ("[2001:db8:1::3]:80/tcp",), ("10.3.0.31", "10.3.0.32"), TUNNELS),
 ]
 PORTS = st.integers(40_000, 40_007)
+POOL = ("10.2.0.1", "10.2.0.2", "fd00::1")
+POOL_PORTS = st.integers(FIRST_PORT - 1, FIRST_PORT + 2 * Workers.PORTS)
+"""Those of both workers, and one beside them."""
+SMALL_MTU, MTU = 70, 110
+"""Just above a TCP packet without payload inside IPIP; with payload inside GUE over IPv6."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a table is made of: it prints itself shorter than the table."""
+
+    services: tuple[Svc, ...]
+    replies_seen: bool
+    learns: bool
+    new_flows: int
 
 
 @lru_cache(maxsize=1 << 12)
-def cached_table(services: tuple[Svc, ...], replies_seen: bool) -> Table:
-    return make_table(*services, slots=SLOTS, replies_seen=replies_seen, timeouts=TIMEOUTS)
+def cached_table(plan: Plan) -> Table:
+    return make_table(
+        *plan.services,
+        slots=SLOTS,
+        replies_seen=plan.replies_seen,
+        timeouts=TIMEOUTS,
+        learns=plan.learns,
+        new_flows=plan.new_flows,
+        pool=POOL,
+    )
 
 
 @st.composite
 def services(draw: st.DrawFn) -> tuple[Svc, ...]:
     chosen = []
-    for name, listens, endpoints in SERVICES:
+    for name, listens, endpoints, ways in SERVICES:
         if draw(st.integers(0, 7)) == 7:
             continue  # not configured
         weights = [draw(st.sampled_from([1, 1, 2, 3, 0, None, None])) for _ in endpoints]
         backends = tuple(
             f"{end} x{weight}" for end, weight in zip(endpoints, weights, strict=True) if weight is not None
         )
-        chosen.append(Svc(name, listens, backends, draw(st.sampled_from(Scheduler))))
+        forward = draw(st.sampled_from(ways))
+        service = Svc(name, listens, backends, draw(st.sampled_from(Scheduler)), forward, draw(LIMITS))
+        if forward.is_tunnel:
+            service = replace(service, mtu=draw(st.sampled_from([0, SMALL_MTU, MTU])), sources=draw(SOURCES))
+        elif forward is Forward.MASQUERADE and name != "six":
+            service = replace(service, pool=draw(st.sampled_from([None, None, (0, 1), (1, 1), (0, 0)])))
+        chosen.append(service)
     return tuple(chosen)
 
 
-tables = st.builds(cached_table, services(), st.booleans())
+LIMITS = st.sampled_from([*[(0, 0)] * 5, (4, 0), (0, 6), (2, 5)])
+SOURCES = st.sampled_from(
+    [("198.18.0.0/15", "100::/64"), ("10.2.0.1/32", "fd00::1/128"), ("0.0.0.0/1", "fd00::/8")]
+)
+plans = st.builds(Plan, services(), st.booleans(), st.booleans(), st.sampled_from([0, 0, 0, 3]))
 
 
 @lru_cache(maxsize=1 << 14)
-def cached_packet(ends: tuple[str, str, str], flags: str, payload: int) -> bytes:
+def cached_packet(
+    ends: tuple[str, str, str], flags: str, payload: int, ttl: int = 64, df: bool = False
+) -> bytes:
     source, destination, protocol = ends
     data = bytes(range(payload))
-    return tcp(source, destination, flags, data) if protocol == "tcp" else udp(source, destination, data)
+    hops: dict[str, Any] = {"hlim" if source.startswith("[") else "ttl": ttl}
+    packet = (
+        tcp(source, destination, flags, data, **hops)
+        if protocol == "tcp"
+        else udp(source, destination, data, **hops)
+    )
+    # The flag leaves the header's checksum wrong, which is to stay wrong by the same.
+    return patch(packet, 6, "40") if df and not source.startswith("[") else packet
 
 
 @st.composite
 def listeners(draw: st.DrawFn) -> tuple[str, str, str, tuple[str, ...]]:
     """A client, a VIP that is or was configured, its protocol, and the endpoints behind it."""
-    _, listens, endpoints = draw(st.sampled_from(SERVICES))
+    _, listens, endpoints, _ = draw(st.sampled_from(SERVICES))
     vip, protocol = draw(st.sampled_from(listens)).split("/")
     host, _, ports = vip.rpartition(":")
     first, _, last = ports.partition("-")
@@ -89,14 +141,30 @@ FLAGS = st.sampled_from(["S", "A", "PA", "FA", "R", "RA", "SA", "SF", "F", ""])
 
 @st.composite
 def packets(draw: st.DrawFn) -> bytes:
-    """A packet to a service or from one of its backends, known or not."""
+    """A packet to a service, or from one of its backends to a client or the pool, known or not."""
     client, vip, protocol, endpoints = draw(listeners())
     source, destination = client, vip
-    if draw(st.booleans()):
-        near = draw(st.sampled_from(endpoints))
-        kept = vip.rpartition(":")[2]
-        source, destination = near if ":" in near else f"{near}:{kept}", client
-    return cached_packet((source, destination, protocol), draw(FLAGS), draw(st.sampled_from([0, 0, 3, 8])))
+    towards = draw(st.sampled_from(["service", "client", "pool"]))
+    if towards != "service":
+        source, destination = from_endpoint(draw(st.sampled_from(endpoints)), vip), client
+    if towards == "pool" or source.startswith("[") != destination.startswith("["):
+        pool = "[fd00::1]" if source.startswith("[") else draw(st.sampled_from(POOL[:2]))
+        destination = f"{pool}:{draw(POOL_PORTS)}"
+    return cached_packet(
+        (source, destination, protocol),
+        draw(FLAGS),
+        draw(st.sampled_from([0, 0, 3, 8, 60])),
+        draw(st.sampled_from([64, 64, 64, 2, 1, 0])),
+        draw(st.booleans()),
+    )
+
+
+def from_endpoint(endpoint: str, vip: str) -> str:
+    """An endpoint with its port, or the VIP's where it keeps that."""
+    if "]:" in endpoint or ("." in endpoint and ":" in endpoint):
+        return endpoint
+    host = f"[{endpoint}]" if ":" in endpoint else endpoint
+    return f"{host}:{vip.rpartition(':')[2]}"
 
 
 @st.composite
@@ -131,24 +199,32 @@ class Talk:
     """Who sends (`>` the client, `<` the backend), and TCP flags."""
 
     def take(self, twins: Twins) -> None:
-        backend = ""
+        backend, shown = "", ""
         for sender, flags in self.flags:
             if sender == ">":
                 packet = cached_packet((self.client, self.vip, self.protocol), flags, 0)
                 twins.ask(packet)
-                backend = read_destination(twins.decide(packet).packet) or backend
+                out = twins.decide(packet).packet
+                if out is not None and is_of(out, self.protocol):
+                    shown, backend = read_ends(out)
             elif backend:
-                twins.decide(cached_packet((backend, self.client, self.protocol), flags, 3))
+                twins.decide(cached_packet((backend, shown, self.protocol), flags, 3))
 
 
-def read_destination(packet: bytes | None) -> str:
-    """Where a packet of `cached_packet` goes to."""
-    if packet is None:
-        return ""
-    size = 4 if packet[0] == 0x45 else 16
-    end = 20 if size == 4 else 40
-    address, port = ip_address(packet[end - size : end]), int.from_bytes(packet[end + 2 : end + 4])
-    return f"{address}:{port}" if size == 4 else f"[{address}]:{port}"
+def is_of(packet: bytes, protocol: str) -> bool:
+    """Whether a packet without extension headers has this transport; those of tunnels and ICMP have not."""
+    return packet[9 if packet[0] >> 4 == 4 else 6] == Protocol[protocol.upper()]
+
+
+def read_ends(packet: bytes) -> tuple[str, str]:
+    """Where a packet like those of `cached_packet` comes from and goes to."""
+    size, at = (4, 20) if packet[0] == 0x45 else (16, 40)
+    hosts = (ip_address(packet[at - 2 * size : at - size]), ip_address(packet[at - size : at]))
+    ports = (int.from_bytes(packet[at : at + 2]), int.from_bytes(packet[at + 2 : at + 4]))
+    source, destination = (
+        f"{host}:{port}" if size == 4 else f"[{host}]:{port}" for host, port in zip(hosts, ports, strict=True)
+    )
+    return source, destination
 
 
 @dataclass(frozen=True)
@@ -174,6 +250,19 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class AskSource:
+    """Whose is this masquerade source?"""
+
+    address: str
+    port: int
+    protocol: Protocol
+    worker: int
+
+    def take(self, twins: Twins) -> None:
+        twins.ask_source((packed(self.address), self.port, self.protocol), worker=self.worker)
+
+
+@dataclass(frozen=True)
 class Wait:
     milliseconds: int
 
@@ -183,10 +272,10 @@ class Wait:
 
 @dataclass(frozen=True)
 class Publish:
-    table: Table
+    plan: Plan
 
     def take(self, twins: Twins) -> None:
-        twins.publish(self.table)
+        twins.publish(cached_table(self.plan))
 
 
 @dataclass(frozen=True)
@@ -195,7 +284,7 @@ class Expire:
         twins.expire()
 
 
-Step = Send | Talk | Flood | Ask | Wait | Publish | Expire
+Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | Expire
 
 
 @st.composite
@@ -221,9 +310,10 @@ steps = st.lists(
         talks(),
         damaged(),
         st.builds(Flood, PORTS, st.integers(4, 24)),
-        st.builds(Publish, tables),
-        st.builds(Publish, tables),
+        st.builds(Publish, plans),
+        st.builds(Publish, plans),
         st.builds(Ask, packets(), workers),
+        st.builds(AskSource, st.sampled_from(POOL), POOL_PORTS, st.sampled_from(Protocol), workers),
         st.just(Expire()),
     ),
     min_size=20,
@@ -232,9 +322,9 @@ steps = st.lists(
 
 
 @searching
-@given(table=tables, capacity=st.sampled_from([1, 32]), steps=steps)
-def test_the_cores_are_twins(table: Table, capacity: int, steps: list[Step]) -> None:
-    twins = Twins(table, capacity=capacity, workers=2)
+@given(plan=plans, capacity=st.sampled_from([1, 32]), steps=steps)
+def test_the_cores_are_twins(plan: Plan, capacity: int, steps: list[Step]) -> None:
+    twins = Twins(cached_table(plan), capacity=capacity, workers=2)
     for step in steps:
         step.take(twins)
     twins.compare()

@@ -24,6 +24,15 @@ def second(listen: str = "203.0.113.20:80/tcp", backends: str = "[10.2.0.11:8080
     return f"    - name: {name}\n      listen: {listen}\n      backends: {backends}\n"
 
 
+def rows(**groups: dict[str, tuple[str, str]]) -> list[object]:
+    """The parameters (text, expected error) of a test, from groups of named rows."""
+    return [
+        pytest.param(text, expected, id=f"{group}: {name}")
+        for group, table in groups.items()
+        for name, (text, expected) in table.items()
+    ]
+
+
 def error_of(action: Callable[[], object]) -> str:
     with pytest.raises(ConfigError) as caught:
         action()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from l4lb.control.config import parse_config
-from tests.support.configs import error_of, l4, second, web
+from tests.support.configs import error_of, l4, rows, second, web
 
-_L4_KEYS = "datapath, workers, queue, flow_table, hash_key, vip_interface, services"
+_L4_KEYS = "datapath, workers, queue, flow_table, masquerade, tunnel, hash_key, vip_interface, services"
 
 YAML = {
     "empty file": ("", '1:1: l4: missing, the file is empty; begin with "l4:"'),
@@ -96,11 +96,12 @@ SECTION = {
     "datapath": (l4("datapath: marc"), '1:16: l4.datapath: unknown value "marc"; did you mean "mark"?'),
     "later datapath": (
         l4("datapath: xdp"),
-        '1:16: l4.datapath: unknown value "xdp"; known here: auto, mark, rewrite, reference',
+        '1:16: l4.datapath: unknown value "xdp"; known here: auto, offload, mark, rewrite, reference',
     ),
     "datapath without value": (
         l4("datapath: , workers: 1"),
-        "1:16: l4.datapath: has no value; give it one of auto, mark, rewrite, reference, or remove it",
+        "1:16: l4.datapath: has no value; "
+        "give it one of auto, offload, mark, rewrite, reference, or remove it",
     ),
     "0 workers": (l4("workers: 0"), '1:15: l4.workers: must be auto or a whole number from 1 to 64, not "0"'),
     "65 workers": (
@@ -122,7 +123,12 @@ SECTION = {
     "workers beyond the last queue": (
         l4("workers: 4, queue: {first: 65533}"),
         "1:33: l4.queue.first: "
-        "4 workers need the queues 65533 to 65536, but the last is 65535; use 65532 or less",
+        "4 workers need the queues 65533 to 65541, but the last is 65535; use 65527 or less",
+    ),
+    "one worker at the last queue": (
+        l4("queue: {first: 65534}"),
+        "1:21: l4.queue.first: 1 worker needs the queues 65534 to 65536, but the last is 65535; "
+        "use 65533 or less",
     ),
     "short queue": (
         l4("queue: {length: 63}"),
@@ -169,8 +175,8 @@ SERVICE = {
     ),
     "service is text": (
         l4("services: [web]"),
-        "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, backends, "
-        'not "web"',
+        "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, on_failure, "
+        'allow, deny, limits, backends, not "web"',
     ),
     "no name": (
         l4("services: [{listen: x}]"),
@@ -189,8 +195,8 @@ SERVICE = {
         '6:18: l4.services[0].scheduler: unknown value "least-connection"; did you mean "least-connections"?',
     ),
     "forward": (
-        web(more="      forward: dsr\n"),
-        '6:16: l4.services[0].forward: unknown value "dsr"; known here: nat',
+        web(more="      forward: route\n"),
+        '6:16: l4.services[0].forward: unknown value "route"; known here: nat, masquerade, dsr, ipip, gue',
     ),
     "no listen": (web("[]"), _LISTEN + "the list is empty; add an endpoint such as 203.0.113.10:80/tcp"),
     "listen is a mapping": (
@@ -254,7 +260,7 @@ SERVICE = {
     ),
     "bad IPv6": (
         web('"[2001::db8::1]:80/tcp"'),
-        _LISTEN + '"2001::db8::1" is not an IPv6 address; check the text in the brackets',
+        _LISTEN + '"2001::db8::1" is not an IPv6 address; write it as in 2001:db8::1',
     ),
     "unspecified": (
         web("0.0.0.0:80/tcp"),
@@ -428,14 +434,6 @@ BETWEEN = {
         "give the server further addresses or ports",
     ),
 }
-
-
-def rows(**groups: dict[str, tuple[str, str]]) -> list[object]:
-    return [
-        pytest.param(text, expected, id=f"{group}: {name}")
-        for group, table in groups.items()
-        for name, (text, expected) in table.items()
-    ]
 
 
 @pytest.mark.parametrize(

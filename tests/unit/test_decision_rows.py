@@ -2,7 +2,9 @@
 
 Every row runs over both cores, and both ways of carrying it out. It is the executable half of
 docs/design/decision.md, whose sections are named below. Rows of the same kind stand in
-test_rewrite_rows.py (checksums, section 9) and test_state_rows.py (TCP states, section 8).
+test_rewrite_rows.py (checksums, section 9), test_state_rows.py (TCP states, section 8), test_dsr_rows.py,
+test_tunnel_rows.py and test_masquerade_rows.py (section 9), test_learning.py, test_new_flow_limit.py and
+test_source_limits.py (section 10).
 """
 
 from __future__ import annotations
@@ -178,6 +180,11 @@ def test_whose_packet_it_is(core: Core, row: Row, rewrite: bool) -> None:
 TO_A, TO_B = tcp(CLIENT, A), tcp(CLIENT, B)
 ACK = tcp(CLIENT, VIP, "A")
 SYN2, TO_B2 = tcp(OTHER, VIP), tcp(OTHER, B)
+ACK2, ACK_TO_B2 = tcp(OTHER, VIP, "A"), tcp(OTHER, B, "A")
+FIN2 = tcp(OTHER, VIP, "FA")
+GONE = make_table(
+    Svc("web", ["192.0.2.1:80/tcp"], ["10.2.0.19:8080"]), slots=Slots({("web", "10.2.0.19:8080"): 9})
+)
 OTHER_PORT = "198.51.100.7:40001"
 TO_LOW, TO_HIGH = udp(CLIENT, LOW), udp(CLIENT, HIGH)
 CLIENTS = [f"198.51.100.9:{port}" for port in range(1, 17)]
@@ -203,6 +210,14 @@ FULL = [tcp(client, VIP) for client in CLIENTS]
     forwarded("picked up with ACK", ACK, Reason.SCHEDULED, 0, tcp(CLIENT, A, "A")),
     forwarded("picked up with FIN", tcp(CLIENT, VIP, "FA"), Reason.SCHEDULED, 0, tcp(CLIENT, A, "FA")),
     forwarded("picked up without flags", tcp(CLIENT, VIP, ""), Reason.SCHEDULED, 0, tcp(CLIENT, A, "")),
+    # ... by the hash, whatever the scheduler would choose: A would be next
+    forwarded("picked up by the hash", ACK2, Reason.SCHEDULED, 1, ACK_TO_B2),
+    forwarded("... with FIN", FIN2, Reason.SCHEDULED, 1, tcp(OTHER, B, "FA")),
+    forwarded("... without flags", tcp(OTHER, VIP, ""), Reason.SCHEDULED, 1, tcp(OTHER, B, "")),
+    forwarded("... it takes no turn", SYN, Reason.SCHEDULED, 0, TO_A, ACK2),
+    forwarded("... and stays there", ACK2, Reason.FLOW, 1, ACK_TO_B2, ACK2),
+    forwarded("... even when rescheduled", ACK2, Reason.RESCHEDULED, 1, ACK_TO_B2, GONE, SYN2, TABLE),
+    forwarded("SYN with FIN takes a turn", tcp(OTHER, VIP, "SF"), Reason.SCHEDULED, 0, tcp(OTHER, A, "SF")),
     forwarded("SYN with FIN", tcp(CLIENT, VIP, "SF"), Reason.SCHEDULED, 0, tcp(CLIENT, A, "SF")),
     forwarded("SYN with ECN", tcp(CLIENT, VIP, "SEC"), Reason.SCHEDULED, 0, tcp(CLIENT, A, "SEC")),
     refused("RST begins none", tcp(CLIENT, VIP, "R"), Reason.NO_FLOW),
@@ -228,6 +243,7 @@ FULL = [tcp(client, VIP) for client in CLIENTS]
     # A full table
     forwarded("full: hashed, nothing remembered", SYN2, Reason.STATELESS, 1, TO_B2, *FULL),
     forwarded("... so the next packet again", SYN2, Reason.STATELESS, 1, TO_B2, *FULL, SYN2),
+    forwarded("... its ACK meets the same", ACK2, Reason.SCHEDULED, 1, ACK_TO_B2, *FULL, SYN2, 60_000),
     forwarded("... as maglev chooses", SYN2, Reason.SCHEDULED, 1, TO_B2, MAGLEV),
     forwarded("full: others elsewhere", SYN, Reason.STATELESS, 0, TO_A, *FULL),
     forwarded("full: known flows stay", FULL[15], Reason.FLOW, 1, tcp(CLIENTS[15], B), *FULL),

@@ -12,10 +12,12 @@ from l4lb.dataplane.decision import Decision, Reason, State, Verdict
 from l4lb.dataplane.table import (
     MARK_DECIDED,
     MARK_INDEX,
+    MARK_LEARN,
     MARK_MASK,
     MARK_PENDING,
     MARK_REPLY,
     MAX_FRONTENDS,
+    MAX_MARKED_VIPS,
     MAX_SLOTS,
     Timeouts,
     forward_mark,
@@ -79,3 +81,26 @@ def test_marks_are_disjoint_never_0_and_inside_the_mask() -> None:
     for mark in forward | reply:
         assert mark != 0
         assert mark & MARK_MASK & ~MARK_PENDING == mark
+
+
+def test_marks_tell_the_vips_of_a_service_apart() -> None:
+    slots = (0, 1, MAX_SLOTS - 1)
+    marks = {forward_mark(slot, vip) for slot in slots for vip in range(MAX_MARKED_VIPS)}
+    assert len(marks) == len(slots) * MAX_MARKED_VIPS
+    for mark in marks:
+        assert mark & MARK_MASK & ~MARK_PENDING & ~MARK_REPLY == mark
+
+
+def test_a_mark_to_be_learned_is_the_same_but_for_one_bit() -> None:
+    for mark in (forward_mark(0), forward_mark(MAX_SLOTS - 1, MAX_MARKED_VIPS - 1), reply_mark(0)):
+        learned = mark | MARK_LEARN
+        assert learned ^ mark == MARK_PENDING
+        assert learned & MARK_MASK == learned
+
+
+def test_only_a_decision_that_says_so_is_sent() -> None:
+    assert not Decision(Verdict.FORWARD, Reason.FLOW, 0, forward_mark(0), None).sent
+    assert [reason for reason in Reason if reason.verdict is Verdict.ANSWER] == [
+        Reason.TOO_BIG,
+        Reason.TTL_EXPIRED,
+    ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from l4lb.control.config import parse_config
+from l4lb.model import Datapath, Forward
 from l4lb.net.files import read_config
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +35,15 @@ def test_a_yaml_block_of_the_manuals_parses(place: str, text: str) -> None:
     assert parse_config(text, place).services
 
 
+def test_the_modes_all_have_an_example_and_a_manual() -> None:
+    configs = [parse_config(read_config(path), str(path)) for path in (ROOT / "examples").glob("*.yaml")]
+    assert {service.forward for config in configs for service in config.services} == set(Forward)
+    assert Datapath.OFFLOAD in {config.datapath for config in configs}
+    manual = MANUALS[0].read_text()
+    assert [mode for mode in Forward if f"**`{mode}`**" not in manual] == []
+
+
 def test_the_examples_and_blocks_are_found() -> None:
-    assert {path.name for path in (ROOT / "examples").glob("*.yaml")} >= {
-        "ipv6.yaml",
-        "minimal.yaml",
-        "nat.yaml",
-    }
+    names = ("dsr", "ipv6", "masquerade", "minimal", "nat", "offload", "tunnel")
+    assert {path.stem for path in (ROOT / "examples").glob("*.yaml")} >= set(names)
     assert len(list(yaml_blocks())) >= 2

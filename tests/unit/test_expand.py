@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from l4lb.control.config import parse_config
-from l4lb.control.expand import LARGE_LOOKUP, SMALL_LOOKUP, LookupCache, expand
+from l4lb.control.expand import LARGE_LOOKUP, SMALL_LOOKUP, LookupCache, Surroundings, expand
 from l4lb.control.replies import Claim, sweep
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane import hashing as native_hashing
@@ -65,8 +65,10 @@ def table_of(*services: str, slots: SlotRegistry | None = None, **options: objec
     config = parse_config(l4(*services), "test")
     slots = slots or SlotRegistry()
     slots.assign(config, lambda slot: 0)
-    arguments = {"replies_seen": True, "key": KEY, "hashing": Recorder(), **options}
-    return expand(config, slots, **arguments)  # type: ignore[arg-type]
+    key = bytes(options.pop("key", KEY))  # type: ignore[call-overload]
+    around = Surroundings(key=key, replies_seen=bool(options.pop("replies_seen", True)))
+    arguments = {"hashing": Recorder(), **options}
+    return expand(config, slots, around, **arguments)  # type: ignore[arg-type]
 
 
 def packed(address: str) -> bytes:
@@ -284,7 +286,7 @@ def test_both_cores_decide_by_the_table_of_an_example(core: Core) -> None:
     slots = SlotRegistry()
     slots.assign(config, lambda slot: 0)
     balancer = core.balancer.Balancer(capacity=64, key=KEY)
-    balancer.publish(expand(config, slots, replies_seen=True, key=KEY, hashing=core.hashing))
+    balancer.publish(expand(config, slots, Surroundings(key=KEY, replies_seen=True), hashing=core.hashing))
 
     chosen: Counter[str] = Counter()
     for port in range(1024, 1036):

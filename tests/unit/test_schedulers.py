@@ -197,6 +197,20 @@ def test_udp_is_scheduled_as_tcp_is(core: Core, scheduler: Scheduler) -> None:
     assert slots == ({0, 1} if scheduler is not Scheduler.SOURCE_HASH else {decisions[0].slot})
 
 
+@both_cores
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_tcp_without_syn_is_looked_up_and_takes_no_turn(core: Core, scheduler: Scheduler) -> None:
+    """Whose SYN was not seen, or not remembered: the hash is what gateways and restarts have in common."""
+    driver, undisturbed = (Driver(core, scheduler, A, f"{B} x3", C) for _ in range(2))
+    table = driver.publish(A, f"{B} x3", C)
+    for port, flags in enumerate(("A", "PA", "FA", "F", "") * 8, start=40_000):
+        decision = driver.balancer.decide(tcp(f"198.51.100.7:{port}", f"{VIP}:80", flags), 0)
+        assert decision.reason is Reason.SCHEDULED
+        assert decision.slot == looked_up(table, driver_hash(port))
+    assert driver.balancer.expire(60_000) == 40
+    assert driver.letters(9) == undisturbed.letters(9)
+
+
 # What a publish does to cursors.
 
 

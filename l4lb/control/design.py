@@ -1,0 +1,119 @@
+"""From a configuration to all that has to be true while it runs: table, rules, and what the host must have.
+
+Pure: a `Design` is a value, two of them can be compared, and the daemon carries the difference out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from l4lb.control.expand import FrontendKey, LookupCache, Surroundings, expand, frontend_indices, needs_paths
+from l4lb.control.pool import AddressPool, Path
+from l4lb.control.rules import RulePlan, describe_rules
+from l4lb.control.ruleset import Ruleset
+from l4lb.control.slots import SlotRegistry
+from l4lb.dataplane.table import Table
+from l4lb.errors import L4lbError
+from l4lb.model import Address, Datapath, Forward, L4Config
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A configuration with everything that follows from it.
+
+    `neighbours` are the backends with direct return, each with the interface that leads to it.
+    """
+
+    config: L4Config
+    slots: SlotRegistry
+    table: Table
+    rules: Ruleset
+    neighbours: frozenset[tuple[Address, str]]
+
+    @property
+    def vips(self) -> set[Address]:
+        """The addresses that clients ask."""
+        return {listen.address for service in self.config.services for listen in service.listens}
+
+
+@dataclass(slots=True)
+class Designer:
+    """Makes designs for one run of the daemon: `datapath`, `plan` and `key` are fixed for its life."""
+
+    key: bytes
+    datapath: Datapath
+    plan: RulePlan
+    pool: AddressPool
+    lookups: LookupCache = field(default_factory=LookupCache)
+
+    def design(
+        self,
+        config: L4Config,
+        slots: SlotRegistry,
+        paths: Mapping[Address, Path],
+        *,
+        flows_of: Callable[[int], int],
+        previous: Table | None = None,
+        indices: Mapping[FrontendKey, int] | None = None,
+    ) -> Design:
+        """The design of `config`; `previous` is the table before it, whose marks stay known.
+
+        `flows_of` tells how many flows remember a slot. `indices` are the numbers of frontends where there
+        is no table before it. L4lbError where something has no room, or a backend cannot be reached as its
+        mode needs.
+        """
+        slots.assign(config, flows_of)
+        self.pool.assign(config, paths)
+        around = Surroundings(
+            key=self.key,
+            replies_seen=not self.plan.marks,
+            learns=self.datapath is Datapath.OFFLOAD,
+            workers=self.plan.workers,
+            paths=paths,
+            pool=self.pool,
+        )
+        known = frontend_indices(previous) if previous else indices
+        table = expand(config, slots, around, lookups=self.lookups, indices=known)
+        rules = describe_rules(table, config.services, self.plan, previous)
+        return Design(config, slots, table, rules, frozenset(_neighbours(config, paths)))
+
+
+def addresses_to_reach(config: L4Config) -> set[Address]:
+    """The backends whose paths `Designer.design` needs."""
+    return {
+        backend.address
+        for service in config.services
+        if needs_paths(service.forward)
+        for backend in service.backends
+    }
+
+
+def fixed_differences(old: L4Config, new: L4Config) -> list[str]:
+    """The keys that differ and cannot change while a daemon runs: flows, queues or marks depend on them."""
+    return [
+        key
+        for key, before, after in (
+            ("l4.datapath", old.datapath, new.datapath),
+            ("l4.workers", old.workers, new.workers),
+            ("l4.queue", old.queue, new.queue),
+            ("l4.flow_table.capacity", old.flows.capacity, new.flows.capacity),
+            ("l4.masquerade", old.masquerade, new.masquerade),
+            ("l4.hash_key", old.hash_key, new.hash_key),
+        )
+        if before != after
+    ]
+
+
+def _neighbours(config: L4Config, paths: Mapping[Address, Path]) -> Iterable[tuple[Address, str]]:
+    for service in config.services:
+        if service.forward is not Forward.DSR:
+            continue
+        for backend in service.backends:
+            path = paths[backend.address]
+            if path.gateway is not None:
+                raise L4lbError(
+                    f"service {service.name}, backend {backend.address}: forward: dsr needs it on a network "
+                    f"of this host, but the way to it leads by {path.gateway}; use ipip or gue"
+                )
+            yield backend.address, path.interface

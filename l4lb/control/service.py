@@ -1,0 +1,113 @@
+"""The list of services as values. Every service is checked when it has been read, all of them at the end."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from l4lb.control.conflicts import check_service, check_services
+from l4lb.control.endpoint import parse_endpoint, parse_listen
+from l4lb.control.field import Field
+from l4lb.control.message import quoted
+from l4lb.control.network import parse_network
+from l4lb.control.placed import PlacedService
+from l4lb.model import Backend, Forward, Network, OnFailure, Scheduler, Service, SourceLimits
+
+MAX_WEIGHT = 65535
+MAX_FLOWS = 10_000_000
+"""The largest limit of flows, or of new ones in a second."""
+_MAX_NAME = 64
+
+_KEYS = (
+    *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits"),
+    "backends",
+)
+_NAME = re.compile(r"[a-z0-9_.-]+")
+
+
+def parse_services(field: Field) -> list[PlacedService]:
+    """The services, which agree with each other. Raises ConfigError."""
+    services = [_parse_service(item) for item in field.items("services")]
+    if not services:
+        raise field.error("the list is empty; add at least one service")
+    check_services(services)
+    return services
+
+
+def _parse_service(field: Field) -> PlacedService:
+    keys = field.keys(_KEYS, required=("name", "listen", "backends"))
+    name = _parse_name(keys["name"])
+    listens = [
+        (listen, item)
+        for item in keys["listen"].items_or_one("listens")
+        for listen in item.parse(parse_listen, "an endpoint such as 203.0.113.10:80/tcp")
+    ]
+    if not listens:
+        raise keys["listen"].error("the list is empty; add an endpoint such as 203.0.113.10:80/tcp")
+    forward = keys["forward"].choice(Forward) if "forward" in keys else Forward.NAT
+    scheduler = keys["scheduler"].choice(Scheduler) if "scheduler" in keys else Scheduler.MAGLEV
+    on_failure = keys["on_failure"].choice(OnFailure) if "on_failure" in keys else OnFailure.DROP
+    allow = _parse_networks(keys["allow"]) if "allow" in keys else []
+    deny = _parse_networks(keys["deny"]) if "deny" in keys else []
+    limits = _parse_limits(keys["limits"]) if "limits" in keys else SourceLimits()
+    backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
+    if not backends:
+        raise keys["backends"].error("the list is empty; add at least one backend")
+    service = PlacedService(
+        Service(
+            name=name,
+            listens=tuple(listen for listen, _ in listens),
+            backends=tuple(backend for backend, _ in backends),
+            forward=forward,
+            scheduler=scheduler,
+            on_failure=on_failure,
+            allow=tuple(network for network, _ in allow),
+            deny=tuple(network for network, _ in deny),
+            limits=limits,
+        ),
+        field=field,
+        keys=keys,
+        listens=[item for _, item in listens],
+        backends=[item for _, item in backends],
+        networks=[*allow, *deny],
+    )
+    check_service(service)
+    return _without_kept_ports(service) if forward.answers_itself else service
+
+
+def _parse_name(field: Field) -> str:
+    name = field.text("a name")
+    if len(name) > _MAX_NAME:
+        raise field.error(f"{quoted(name)} has {len(name)} characters; use at most {_MAX_NAME}")
+    if not _NAME.fullmatch(name):
+        raise field.error(f"{quoted(name)} is not a name; use the characters a-z, 0-9, _, . and -")
+    return name
+
+
+def _parse_networks(field: Field) -> list[tuple[Network, Field]]:
+    return field.distinct(parse_network, "a network such as 10.0.0.0/8", "networks")
+
+
+def _parse_limits(field: Field) -> SourceLimits:
+    keys = field.keys(("new_flows", "flows"), required=())
+    return SourceLimits(
+        new_flows=keys["new_flows"].integer(1, MAX_FLOWS) if "new_flows" in keys else None,
+        flows=keys["flows"].integer(1, MAX_FLOWS) if "flows" in keys else None,
+    )
+
+
+def _parse_backend(field: Field) -> tuple[Backend, Field]:
+    """The backend, and the field that names its address."""
+    if not field.is_mapping():
+        address, port = field.parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
+        return Backend(address, port), field
+    keys = field.keys(("address", "weight"), required=("address",))
+    address, port = keys["address"].parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
+    weight = keys["weight"].integer(0, MAX_WEIGHT) if "weight" in keys else 1
+    return Backend(address, port, weight), keys["address"]
+
+
+def _without_kept_ports(service: PlacedService) -> PlacedService:
+    """A port that packets keep anyway means the same as none, and is to be the same backend."""
+    backends = tuple(replace(backend, port=None) for backend in service.value.backends)
+    return replace(service, value=replace(service.value, backends=backends))
