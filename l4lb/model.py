@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 FIRST_PORT = 1
 LAST_PORT = 65535
@@ -27,6 +28,7 @@ class Datapath(StrEnum):
     """Who carries a decision out. `AUTO` picks the best that the host's kernel allows."""
 
     AUTO = "auto"
+    OFFLOAD = "offload"
     MARK = "mark"
     REWRITE = "rewrite"
     REFERENCE = "reference"
@@ -36,6 +38,35 @@ class Forward(StrEnum):
     """How a packet reaches its backend."""
 
     NAT = "nat"
+    """Its destination is rewritten; answers come back through the gateway."""
+    MASQUERADE = "masquerade"
+    """Its source, too, is rewritten, so that answers come back wherever the backend's routes lead."""
+    DSR = "dsr"
+    """It keeps its destination, and the backend answers the client itself."""
+    IPIP = "ipip"
+    """As DSR, inside an IP packet to the backend (RFC 2003, RFC 2473)."""
+    GUE = "gue"
+    """As DSR, inside UDP to the backend (Generic UDP Encapsulation)."""
+
+    @property
+    def is_tunnel(self) -> bool:
+        """Whether packets travel inside others."""
+        return self in (Forward.IPIP, Forward.GUE)
+
+    @property
+    def answers_itself(self) -> bool:
+        """Whether the backend answers the client past the gateway."""
+        return self.is_tunnel or self is Forward.DSR
+
+
+class OnFailure(StrEnum):
+    """What becomes of a packet that the daemon did not decide: it is away, or its queue is full."""
+
+    DROP = "drop"
+    HASH = "hash"
+    """The kernel hashes the client's endpoint to a backend."""
+    PASS = "pass"
+    """The packet goes on untouched, to the host itself."""
 
 
 class Scheduler(StrEnum):
@@ -94,14 +125,31 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLimits:
+    """What one client address may have of a service; None is no limit."""
+
+    new_flows: int | None = None
+    """Flows that it may begin in a second."""
+    flows: int | None = None
+    """Flows that it may have at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A virtual service: where clients connect to, and who answers them."""
+    """A virtual service: where clients connect to, and who answers them.
+
+    Where `allow` has networks, only their clients are served; those of `deny` never are.
+    """
 
     name: str
     listens: tuple[Listen, ...]
     backends: tuple[Backend, ...]
     forward: Forward = Forward.NAT
     scheduler: Scheduler = Scheduler.MAGLEV
+    on_failure: OnFailure = OnFailure.DROP
+    allow: tuple[Network, ...] = ()
+    deny: tuple[Network, ...] = ()
+    limits: SourceLimits = field(default_factory=SourceLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +168,32 @@ class FlowSettings:
 
     capacity: int = 1 << 18
     """Flows remembered over all workers. Beyond it new flows are hashed without state."""
+    new_flows: int | None = None
+    """Flows a second, over all workers, that are remembered from their first packet. Beyond it a flow is
+    hashed and remembered when an ACK proves it. None: as many as cannot fill the table, `capacity` / 60."""
+
+
+@dataclass(frozen=True, slots=True)
+class MasqueradeSettings:
+    """Where masqueraded flows get their source from."""
+
+    addresses: tuple[Address, ...] = ()
+    """Addresses of this host; empty: those that it has towards each backend."""
+    first_port: int = 1024
+    last_port: int = 32767
+    """The last port is below those that Linux gives to programs (ip_local_port_range)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunnelSettings:
+    """How tunnels look from outside."""
+
+    sources: tuple[Network, ...] = ()
+    """Networks, at most one a family, that the outer source address is taken from by the flow's hash.
+    Empty: for IPIP 198.18.0.0/15 and 100::/64, which nobody uses (RFC 2544, RFC 6666); for GUE, whose
+    source port varies, the host's address towards the backend."""
+    port: int = 6080
+    """UDP port of GUE (IANA)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +206,8 @@ class L4Config:
     """Number of workers, or None for one a processor."""
     queue: QueueSettings = field(default_factory=QueueSettings)
     flows: FlowSettings = field(default_factory=FlowSettings)
+    masquerade: MasqueradeSettings = field(default_factory=MasqueradeSettings)
+    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
     hash_key: bytes | None = field(default=None, repr=False)
     """16 bytes shared by gateways that shall choose alike, or None for a key of this machine."""
     vip_interface: str | None = "lo"

@@ -8,45 +8,45 @@ workers' table, so that no packet carries a mark that the kernel does not know.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import os
-import secrets
 import signal
+import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 from l4lb import __version__
 from l4lb.cli import views
+from l4lb.cli.assembly import learning_rules, machine_key, make_designer
+from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.control.config import parse_config
-from l4lb.control.expand import LookupCache, expand
-from l4lb.control.rules import RulePlan, describe_rules, queue_chain
-from l4lb.control.ruleset import TABLE, Ruleset, render_change, render_drain, render_install
+from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
+from l4lb.control.rules import ICMP_QUEUE_CHAIN
+from l4lb.control.ruleset import TABLE, render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
-from l4lb.dataplane.balancer import Balancer, SharedCounters
-from l4lb.dataplane.nativetable import NativeTable
-from l4lb.dataplane.table import Table
+from l4lb.control.state import dump_state, load_state
+from l4lb.dataplane.table import learned_slots
 from l4lb.errors import ConfigError, L4lbError
-from l4lb.model import Address, Datapath, L4Config
+from l4lb.model import Datapath, L4Config
 from l4lb.net import nft
 from l4lb.net.admin import AdminServer
+from l4lb.net.crew import Crew, plan_crew
 from l4lb.net.files import read_config
-from l4lb.net.host import prepare_host, restore_host
+from l4lb.net.fragments import read_reassembly
+from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
+from l4lb.net.host import HostNeeds, prepare_host, restore_host
 from l4lb.net.journal import Journal
 from l4lb.net.lock import RunLock
 from l4lb.net.logs import log
 from l4lb.net.privilege import demand_net_admin
-from l4lb.net.probe import Host, choose_datapath, probe_host
-from l4lb.net.queue import read_kernel_queues
-from l4lb.net.worker import NativeWorker, Worker
+from l4lb.net.probe import choose_datapath, probe_host
+from l4lb.net.routes import find_paths
+from l4lb.net.slowpath import SlowPath
+from l4lb.net.worker import Worker
 
-_DRAIN_TIMEOUT_S = 2.0
 _EXPIRE_EVERY_S = 0.25
-_EXPIRE_TURNS = 20
-"""The whole flow table is looked through for expired flows in this many turns: every 5 s."""
-_EXPIRE_GROUPS = 256
-_MACHINE_ID = Path("/etc/machine-id")
+"""A twentieth of the flows is looked at each time: all in 5 s."""
 
 
 class Daemon:
@@ -55,26 +55,37 @@ class Daemon:
     def __init__(self, config_path: Path, socket_path: Path) -> None:
         self.config_path = config_path
         self.socket_path = socket_path
-        self.config = load(config_path)
-        self.slots = SlotRegistry()
-        self.shared = SharedCounters()
-        self.workers: list[Worker] = []
         self.started = time.monotonic()
         self.failures: list[str] = []
+        self.datapath = Datapath.AUTO
+        self.first_config = load(config_path)
         self._lock = RunLock(lock_path(socket_path))
         self._journal: Journal | None = None
-        self._lookups = LookupCache()
-        self._key = b""
         self._admin = AdminServer(self, socket_path)
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._host: Host | None = None
-        self.datapath = self.config.datapath
-        self._table: Table | None = None
-        self._compiled: NativeTable | None = None
-        self._plan: RulePlan | None = None
-        self._rules: Ruleset | None = None
+        self._designer: Designer | None = None
+        self._crew: Crew | None = None
+        self._slow_path: SlowPath | None = None
+        self._design: Design | None = None
+        self._installed = False
+
+    @property
+    def design(self) -> Design:
+        """What is true now."""
+        assert self._design is not None
+        return self._design
+
+    @property
+    def config(self) -> L4Config:
+        """The configuration that is running."""
+        return self.design.config
+
+    @property
+    def workers(self) -> list[Worker]:
+        """A worker for each part of the flows."""
+        return self._crew.workers if self._crew is not None else []
 
     # Life ------------------------------------------------------------------------------------------
 
@@ -84,27 +95,38 @@ class Daemon:
         Whatever fails, what was done before is undone and the error is raised.
         """
         demand_net_admin()
+        luggage = receive_luggage()
+        if luggage is not None:
+            self._take_over(luggage)
+            return
         self._lock.acquire()
         try:
-            self._key = self.config.hash_key or machine_key()
-            self._host = probe_host()
-            self.datapath = choose_datapath(self._host, self.config.datapath)
+            config = self.first_config
+            key = config.hash_key or machine_key()
+            host = probe_host()
+            self.datapath = choose_datapath(host, config.datapath)
             self._journal = Journal(journal_path(self.socket_path))
-            self._plan_rules()
+            self._designer = make_designer(config, self.datapath, host, key)
+            self._design = self._designer.design(
+                config, SlotRegistry(), find_paths(addresses_to_reach(config)), flows_of=lambda slot: 0
+            )
+            plan = self._designer.plan
+            self._crew = Crew(
+                plan_crew(config, self.datapath, plan.workers), key, views.now_ms, self._worker_failed
+            )
             # A killed run's rules still queue. A worker that served them would see its packets go through
             # both sets of rules; so then the rules come first, and the kernel drops until it is there.
             takeover = nft.table_exists(TABLE)
             if not takeover:
                 self._start_workers()
-            prepare_host(self._journal, _vips(self.config), self.config.vip_interface)
-            assert self._table is not None and self._plan is not None
+            prepare_host(self._journal, self._needs(self._design))
             # From here on the table is ours to delete: before, it may be one that a killed run left.
-            self._rules = describe_rules(self._table, self._plan)
-            nft.run_nft(render_install(self._rules))
-            if not self._plan.native_queue:
-                first = self._plan.first_queue
-                numbers = {queue_chain(n): first + n for n in range(self._plan.workers)}
-                nft.add_queue_rules(TABLE, numbers)
+            self._installed = True
+            nft.run_nft(render_install(self._design.rules))
+            if not plan.native_queue:
+                nft.add_queue_rules(TABLE, plan.queues())
+            if self.datapath is Datapath.OFFLOAD:
+                nft.add_learning_rules(TABLE, learning_rules())
             if takeover:
                 self._start_workers()
         except BaseException:
@@ -114,7 +136,7 @@ class Daemon:
             "balancing",
             datapath=self.datapath,
             workers=len(self.workers),
-            services=len(self.config.services),
+            services=len(config.services),
             start_ms=round((time.monotonic() - self.started) * 1000),
         )
 
@@ -123,7 +145,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        loop.add_signal_handler(signal.SIGHUP, self._by_signal, self.reload, "reload")
+        loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()
         self._tasks.append(loop.create_task(self._expire()))
         log("ready", socket=self.socket_path)
@@ -140,62 +163,40 @@ class Daemon:
     def stop(self) -> None:
         """Puts the host back as it was. Safe at any point of `start`, and more than once."""
         if self._journal is not None:
-            installed = self._rules is not None and nft.table_exists(TABLE)
-            if self._rules is not None and installed:
-                nft.run_nft(render_drain(self._rules))
-                self._wait_for_empty_queues()
+            installed = self._installed and nft.table_exists(TABLE)
+            if installed and self._crew is not None:
+                nft.run_nft(render_drain(self.design.rules))
+                self._crew.wait_for_empty_queues()
             for line in restore_host(self._journal):
                 log(line)
             if installed:
                 nft.delete_table(TABLE)
             self._journal = None
-        for worker in self.workers:
-            worker.stop()
-        self.workers.clear()
+        if self._slow_path is not None:
+            self._slow_path.stop()
+            self._slow_path = None
+        if self._crew is not None:
+            self._crew.stop()
         self._lock.release()
 
-    def _plan_rules(self) -> None:
-        assert self._host is not None
-        native = self.datapath is not Datapath.REFERENCE
-        count = self.config.workers or len(os.sched_getaffinity(0))
-        if not native or not self._host.has("nft-hash"):
-            count = 1
-        self._plan = RulePlan(
-            marks=self.datapath is Datapath.MARK,
-            workers=count,
-            first_queue=self.config.queue.first,
-            seed=int.from_bytes(self._key[:4], "big") or 1,
-            native_queue=self._host.has("nft-queue"),
-        )
-        self._table = self._expand(self.config, self.slots)
-
     def _start_workers(self) -> None:
-        assert self._plan is not None and self._table is not None
-        for number in range(self._plan.first_queue, self._plan.first_queue + self._plan.workers):
-            self.workers.append(self._make_worker(number, self._plan.workers))
-        self._publish(self._table)
-        for worker in self.workers:
-            worker.start()
+        assert self._crew is not None
+        self._crew.start(self.design.table)
+        self._start_slow_path()
 
-    def _make_worker(self, number: int, count: int) -> Worker:
-        capacity = -(-self.config.flows.capacity // count)
-        length = self.config.queue.length
-        if self.datapath is not Datapath.REFERENCE:
-            balancer = Balancer(capacity=capacity, key=self._key, shared=self.shared)
-            rewrite = self.datapath is Datapath.REWRITE
-            return NativeWorker(
-                number, balancer, rewrite=rewrite, length=length, on_failure=self._worker_failed
-            )
-        from l4lb.net.reference_worker import ReferenceWorker
-
-        return ReferenceWorker(
-            number,
-            capacity=capacity,
-            key=self._key,
-            length=length,
-            now_ms=views.now_ms,
+    def _start_slow_path(self) -> None:
+        assert self._designer is not None
+        self._slow_path = SlowPath(
+            self._designer.plan.queues()[ICMP_QUEUE_CHAIN],
+            table=lambda: self.design.table,
+            workers=lambda: self.workers,
+            key=self._designer.key,
             on_failure=self._worker_failed,
         )
+        self._slow_path.start()
+
+    def _needs(self, design: Design) -> HostNeeds:
+        return HostNeeds(design.vips, design.config.vip_interface, design.neighbours)
 
     def _worker_failed(self, why: str) -> None:
         """Called in the worker's thread: without its worker a queue eats packets, so the daemon ends."""
@@ -203,53 +204,14 @@ class Daemon:
         log("worker failed", level=logging.ERROR, why=why)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def _wait_for_empty_queues(self) -> None:
-        """Lets the workers answer what was queued before the rules stopped; bounded."""
-        own = {worker.number for worker in self.workers}
-        deadline = time.monotonic() + _DRAIN_TIMEOUT_S
-        while any(q.waiting for q in read_kernel_queues() if q.number in own):
-            if time.monotonic() > deadline:
-                log("queues did not run empty", level=logging.WARNING)
-                return
-            time.sleep(0.005)
-
     async def _expire(self) -> None:
         """Removes expired flows, a slice of every table at a time."""
-        at = 0
+        assert self._crew is not None
         while True:
             await asyncio.sleep(_EXPIRE_EVERY_S)
-            at = (at + 1) % _EXPIRE_TURNS
-            now = views.now_ms()
-            for worker in self.workers:
-                if isinstance(worker, NativeWorker):
-                    groups = worker.balancer.groups
-                    first, end = groups * at // _EXPIRE_TURNS, groups * (at + 1) // _EXPIRE_TURNS
-                    for group in range(first, end, _EXPIRE_GROUPS):
-                        worker.balancer.expire_groups(group, min(_EXPIRE_GROUPS, end - group), now)
-                elif at == 0:
-                    worker.balancer.expire(now)
+            self._crew.expire()
 
     # Changing --------------------------------------------------------------------------------------
-
-    def _expand(self, config: L4Config, slots: SlotRegistry) -> Table:
-        slots.assign(config, self._flows_of)
-        replies_seen = self.datapath is not Datapath.MARK
-        return expand(
-            config,
-            slots,
-            replies_seen=replies_seen,
-            key=self._key,
-            lookups=self._lookups,
-            previous=self._table,
-        )
-
-    def _flows_of(self, slot: int) -> int:
-        return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
-
-    def _publish(self, table: Table) -> None:
-        self._compiled = NativeTable(table, self._compiled)
-        for worker in self.workers:
-            worker.balancer.publish(self._compiled if isinstance(worker, NativeWorker) else table)
 
     async def reload(self) -> views.Json:
         """Reads the configuration again and changes what differs; on any error the old one goes on.
@@ -262,65 +224,113 @@ class Daemon:
     def _reload(self) -> views.Json:
         began = time.monotonic()
         config = load(self.config_path)
-        fixed = [
-            key
-            for key, old, new in (
-                ("l4.datapath", self.config.datapath, config.datapath),
-                ("l4.workers", self.config.workers, config.workers),
-                ("l4.queue", self.config.queue, config.queue),
-                ("l4.flow_table", self.config.flows, config.flows),
-                ("l4.hash_key", self.config.hash_key, config.hash_key),
-            )
-            if old != new
-        ]
-        if fixed:
-            raise ConfigError(
-                f"{self.config_path}: {', '.join(fixed)} cannot change while running; "
-                "nothing was changed, restart the daemon"
-            )
-        assert self._journal is not None and self._plan is not None and self._rules is not None
-        slots = self.slots.copy()
-        table = self._expand(config, slots)
-        rules = describe_rules(table, self._plan, self._table)
-        script = render_change(self._rules, rules)
+        self._refuse_fixed(config)
+        assert self._journal is not None and self._designer is not None and self._crew is not None
+        design = self._designer.design(
+            config,
+            self.design.slots.copy(),
+            find_paths(addresses_to_reach(config)),
+            flows_of=self._crew.flows_of,
+            previous=self.design.table,
+        )
+        script = render_change(self.design.rules, design.rules)
         nft.run_nft(script, check=True)
-        prepare_host(self._journal, _vips(config), config.vip_interface)
+        prepare_host(self._journal, self._needs(design))
         nft.run_nft(script)
-        self._rules = rules
-        self._publish(table)
-        self._table, self.config, self.slots = table, config, slots
+        # From here on a failure may not leave the two apart: nothing below asks the kernel.
+        self._crew.publish(design.table)
+        self._design = design
         took = round(time.monotonic() - began, 3)
         log("reloaded", services=len(config.services), seconds=took)
         return {"reloaded": True, "services": len(config.services), "seconds": took}
 
-    def _reload_by_signal(self) -> None:
+    def _refuse_fixed(self, config: L4Config) -> None:
+        if fixed := fixed_differences(self.config, config):
+            raise ConfigError(
+                f"{self.config_path}: {', '.join(fixed)} cannot change while running; "
+                "nothing was changed, restart the daemon"
+            )
+
+    def _by_signal(self, action: Callable[[], Awaitable[object]], what: str) -> None:
         async def run() -> None:
             try:
-                await self.reload()
+                await action()
             except L4lbError as error:
-                log("reload failed, the running configuration goes on", level=logging.ERROR, why=error)
+                log(f"{what} failed, what is running goes on", level=logging.ERROR, why=error)
 
         self._tasks.append(asyncio.get_running_loop().create_task(run()))
+
+    # Replacing the program -------------------------------------------------------------------------
+
+    async def replace(self) -> None:
+        """Goes on as a newly started program with the same flows. L4lbError where the new one would not
+        start."""
+        async with self._reloading:
+            if self.datapath is Datapath.REFERENCE:
+                raise L4lbError("the datapath reference cannot hand its queues over; restart the daemon")
+            self._refuse_fixed(load(self.config_path))
+            await try_program("check", "--config", str(self.config_path))
+            await self._admin.stop()
+            try:
+                self._hand_over()
+            finally:
+                await self._admin.start()
+
+    def _hand_over(self) -> None:
+        assert self._crew is not None and self._designer is not None and self._slow_path is not None
+        began = time.monotonic()
+        self._slow_path.stop()
+        self._crew.pause()
+        try:
+            queues, flows, counters = self._crew.pack()
+            state = {
+                **dump_state(self.design, self._designer),
+                "counters": counters,
+                "started": self.started,
+                "began": began,
+            }
+            replace_program(Luggage(state, {**queues, **self._lock.descriptors()}, flows))
+        except OSError as error:
+            self._crew.resume()
+            self._start_slow_path()
+            raise L4lbError(f"{sys.executable}: cannot be run: {error.strerror}") from error
+
+    def _take_over(self, luggage: Luggage) -> None:
+        """In place of the rest of `start`: goes on where the program before stopped."""
+        self._lock.adopt(luggage.descriptors)
+        legacy = load_state(luggage.state)
+        self._designer = legacy.designer
+        self.datapath = legacy.designer.datapath
+        self.started = luggage.state["started"]
+        self._journal = Journal(journal_path(self.socket_path))
+        config, plan = self.first_config, legacy.designer.plan
+        self._design = legacy.designer.design(
+            config,
+            legacy.slots,
+            find_paths(addresses_to_reach(config)),
+            # Nothing is known yet of the flows: no slot is given to another backend.
+            flows_of=lambda slot: 1,
+            indices=legacy.indices,
+        )
+        prepare_host(self._journal, self._needs(self._design))
+        nft.run_nft(render_change(legacy.rules, self._design.rules))
+        self._installed = True
+        self._crew = Crew(
+            plan_crew(config, self.datapath, plan.workers),
+            legacy.designer.key,
+            views.now_ms,
+            self._worker_failed,
+        )
+        self._crew.unpack(self._design.table, luggage.descriptors, luggage.files, luggage.state["counters"])
+        self._start_slow_path()
+        paused = time.monotonic() - luggage.state["began"]
+        log("replaced", version=__version__, flows=self.flow_count()["flows"], paused_ms=round(paused * 1000))
 
     # Answers ---------------------------------------------------------------------------------------
 
     def status(self) -> views.Json:
         """See `AdminServer`."""
-        assert self._plan is not None
-        kernel = {q.number: q for q in read_kernel_queues()}
-        counters = nft.read_counters(TABLE)
-        queues = []
-        for worker in self.workers:
-            queue = kernel.get(worker.number)
-            queues.append(
-                {
-                    "number": worker.number,
-                    "waiting": queue.waiting if queue else 0,
-                    "dropped_full": queue.dropped_full if queue else 0,
-                    "dropped_socket": queue.dropped_socket if queue else 0,
-                    **worker.loop_counts(),
-                }
-            )
+        assert self._designer is not None and self._crew is not None and self._slow_path is not None
         return {
             "ready": not self._stopping.is_set(),
             "version": __version__,
@@ -328,28 +338,30 @@ class Daemon:
             "uptime_s": round(time.monotonic() - self.started, 1),
             "config": str(self.config_path),
             "datapath": str(self.datapath),
-            "queueing": "nft" if self._plan.native_queue else "xtables",
+            "queueing": "nft" if self._designer.plan.native_queue else "xtables",
             "workers": len(self.workers),
             "services": len(self.config.services),
             "backends": sum(len(service.backends) for service in self.config.services),
             **self.flow_count(),
-            "undecided": counters.get("undecided", 0),
-            "fragments": counters.get("fragments", 0),
+            **views.kernel_counters(),
+            "untracked_sources": self._crew.untracked_sources,
+            "reassembly": read_reassembly(),
+            "icmp": self._slow_path.counts(),
             "reasons": views.reason_totals(self.workers),
-            "queues": queues,
+            "queues": views.queue_rows(self._crew.everyone),
         }
 
     def services(self) -> Iterator[views.Json]:
         """See `AdminServer`."""
-        return views.service_rows(self.config, self.slots, self.workers, self._answers_seen)
+        return views.service_rows(self._scene())
 
     def backends(self) -> Iterator[views.Json]:
         """See `AdminServer`."""
-        return views.backend_rows(self.config, self.slots, self.workers, self._answers_seen)
+        return views.backend_rows(self._scene())
 
     def flows(self, filters: dict[str, str]) -> Iterable[views.Json]:
         """See `AdminServer`."""
-        return views.flow_rows(self.slots, self.workers, filters)
+        return views.flow_rows(self._scene(counted=False), filters)
 
     def flow_count(self) -> views.Json:
         """See `AdminServer`."""
@@ -360,16 +372,16 @@ class Daemon:
 
     def explain(self, client: str, service: str) -> views.Json:
         """See `AdminServer`."""
-        return views.explain(self.config, self.slots, self.workers, self._answers_seen, client, service)
+        return views.explain(self._scene(), client, service)
 
-    @property
-    def _answers_seen(self) -> bool:
-        """Whether the workers see what backends send, and so can count it."""
-        return self.datapath is not Datapath.MARK
-
-
-def _vips(config: L4Config) -> set[Address]:
-    return {listen.address for service in config.services for listen in service.listens}
+    def _scene(self, *, counted: bool = True) -> views.Scene:
+        """What the answers are made of; `counted` also asks the kernel for what it alone has counted."""
+        assert self._designer is not None
+        design, marks = self.design, self._designer.plan.marks
+        kernel = read_kernel_counts(design.table) if counted and marks else {}
+        return views.Scene(
+            design.config, design.slots, design.table, self.workers, kernel, learned_slots(design.table)
+        )
 
 
 def load(path: Path) -> L4Config:
@@ -385,18 +397,3 @@ def lock_path(socket_path: Path) -> Path:
 def journal_path(socket_path: Path) -> Path:
     """Where the daemon of this socket writes down what it changes on the host."""
     return socket_path.with_suffix(".journal")
-
-
-def machine_key() -> bytes:
-    """A key of this machine's own: the same after a restart, and not to be guessed from outside."""
-    try:
-        identity = _MACHINE_ID.read_text().strip()
-    except OSError:
-        identity = ""
-    if not identity:
-        log(
-            "no /etc/machine-id: hashing by a random key, so a restart reshuffles flows; set l4.hash_key",
-            level=logging.WARNING,
-        )
-        return secrets.token_bytes(16)
-    return hashlib.blake2s(identity.encode(), digest_size=16, person=b"l4lb key").digest()

@@ -15,6 +15,7 @@ import click
 
 from l4lb import __version__
 from l4lb.cli import output
+from l4lb.cli.realserver import real_server
 from l4lb.errors import L4lbError
 
 _DEFAULT_CONFIG = Path("/etc/l4lb/l4lb.yaml")
@@ -31,6 +32,7 @@ _BACKEND_COLUMNS = (
     ("BYTES IN", "bytes_in"),
     ("PACKETS OUT", "packets_out"),
     ("BYTES OUT", "bytes_out"),
+    ("OFFLOADED", "packets_offloaded"),
 )
 _SERVICE_COLUMNS = (
     ("SERVICE", "service"),
@@ -50,6 +52,8 @@ _FLOW_COLUMNS = (
     ("PACKETS", "packets"),
     ("BYTES", "bytes"),
     ("QUEUE", "queue"),
+    ("OFFLOADED", "offloaded"),
+    ("SOURCE", "source"),
 )
 
 config_option = click.option(
@@ -94,6 +98,9 @@ def cli(context: click.Context, socket: Path, debug: bool) -> None:
       l4lb run -c examples/nat.yaml
     """
     context.obj = socket
+
+
+cli.add_command(real_server)
 
 
 @cli.command()
@@ -216,8 +223,11 @@ def status(socket: Path, as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
         return
-    nested = ("reasons", "queues")
-    output.print_fields("daemon", ((k.replace("_", " "), v) for k, v in answer.items() if k not in nested))
+    flat = ((k.replace("_", " "), v) for k, v in answer.items() if not isinstance(v, dict | list))
+    output.print_fields("daemon", flat)
+    for name in ("reassembly", "icmp"):
+        print()
+        output.print_fields(name, ((k.replace("_", " "), v) for k, v in answer[name].items()))
     print()
     _print_reasons(answer["reasons"])
     print()
@@ -330,7 +340,9 @@ def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
         return
-    fields = [(key, answer[key]) for key in ("client", "listen", "service", "scheduler", "verdict")]
+    fields = [
+        (key, answer[key]) for key in ("client", "listen", "service", "forward", "scheduler", "verdict")
+    ]
     fields.append(("reason", f"{answer['reason']}: {answer['why']}"))
     if answer["verdict"] == "forward":
         alike = answer["backend"] is not None
@@ -375,6 +387,8 @@ def down(socket: Path, dry_run: bool) -> None:
             print(f"would delete table inet {TABLE}")
         for interface, address in changes.addresses:
             print(f"would remove {address} from {interface}")
+        for interface, address in changes.routes:
+            print(f"would remove the route to {address} by {interface}")
         for name, value in changes.sysctls.items():
             print(f"would set {name.replace('/', '.')} back to {value}")
         return

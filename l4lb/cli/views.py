@@ -4,19 +4,54 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from itertools import islice
 from typing import Any
 
+from l4lb.cli.kernelcounts import KernelCount
+from l4lb.control.rules import COUNTERS, LEASE_S
+from l4lb.control.ruleset import TABLE
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
 from l4lb.dataplane.sample import build_first_packet
+from l4lb.dataplane.table import Table
 from l4lb.errors import ConfigError
 from l4lb.model import Address, L4Config, Listen, Protocol, Service
+from l4lb.net import nft
+from l4lb.net.queue import KernelQueue, read_kernel_queues
 from l4lb.net.worker import Worker
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What every answer is made of: the running configuration, its table, and who counts.
+
+    `kernel` is what the kernel alone has counted, by slot (`l4lb.cli.kernelcounts`), and `learned` are the
+    slots whose flows it learns.
+    """
+
+    config: L4Config
+    slots: SlotRegistry
+    table: Table
+    workers: Sequence[Worker]
+    kernel: Mapping[int, KernelCount]
+    learned: frozenset[int]
+
+
+_SUMMED = (
+    "flows",
+    "active",
+    "scheduled",
+    "packets_in",
+    "bytes_in",
+    "packets_out",
+    "bytes_out",
+    "packets_offloaded",
+)
 _FILTERS = ("client", "service", "backend", "state", "limit")
 _ENDPOINT = re.compile(
     r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?$"
@@ -51,16 +86,35 @@ def reason_totals(workers: Sequence[Worker]) -> dict[str, int]:
     return {reason.name.lower(): count for reason, count in totals.items()}
 
 
-def backend_rows(
-    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], answers_seen: bool
-) -> Iterator[Json]:
+def kernel_counters() -> dict[str, int]:
+    """Packets by the named counters of the rules."""
+    counted = nft.read_counters(TABLE)
+    return {name: counted.get(name, 0) for name in COUNTERS}
+
+
+def queue_rows(workers: Sequence[Worker]) -> list[Json]:
+    """A row for each queue: what waits, what the kernel dropped, what its worker did."""
+    kernel = {queue.number: queue for queue in read_kernel_queues()}
+    rows = []
+    for worker in workers:
+        queue = kernel.get(worker.number, KernelQueue(worker.number, 0, 0, 0))
+        known = {"waiting": queue.waiting, "dropped_full": queue.dropped_full}
+        socket = {"dropped_socket": queue.dropped_socket}
+        rows.append({"number": worker.number, **known, **socket, **worker.loop_counts()})
+    return rows
+
+
+def backend_rows(scene: Scene) -> Iterator[Json]:
     """A row for each backend of each service, in the order of the configuration.
 
-    What goes out is None where answers do not pass the workers (`answers_seen`).
+    What goes out is None where answers do not come by here (direct return, tunnels).
     """
-    for service in config.services:
+    for service in scene.config.services:
         for backend in service.backends:
-            totals = slot_totals(workers, slots.slot(service.name, backend.name))
+            slot = scene.slots.slot(service.name, backend.name)
+            totals = slot_totals(scene.workers, slot)
+            kernel = scene.kernel.get(slot, KernelCount())
+            unseen = service.forward.answers_itself
             yield {
                 "service": service.name,
                 "backend": backend.name,
@@ -68,37 +122,37 @@ def backend_rows(
                 "flows": totals.flows,
                 "active": totals.active,
                 "scheduled": totals.scheduled,
-                "packets_in": totals.packets_in,
-                "bytes_in": totals.bytes_in,
-                "packets_out": totals.packets_out if answers_seen else None,
-                "bytes_out": totals.bytes_out if answers_seen else None,
+                "packets_in": totals.packets_in + kernel.packets_in,
+                "bytes_in": totals.bytes_in + kernel.bytes_in,
+                "packets_out": None if unseen else totals.packets_out + kernel.packets_out,
+                "bytes_out": None if unseen else totals.bytes_out + kernel.bytes_out,
+                "packets_offloaded": kernel.packets_in,
             }
 
 
-def service_rows(
-    config: L4Config, slots: SlotRegistry, workers: Sequence[Worker], answers_seen: bool
-) -> Iterator[Json]:
+def service_rows(scene: Scene) -> Iterator[Json]:
     """A row for each service, its counters summed over its backends."""
     rows: dict[str, list[Json]] = {}
-    for row in backend_rows(config, slots, workers, answers_seen):
+    for row in backend_rows(scene):
         rows.setdefault(row["service"], []).append(row)
-    for service in config.services:
+    for service in scene.config.services:
         own = rows[service.name]
-        summed = ("flows", "active", "scheduled", "packets_in", "bytes_in", "packets_out", "bytes_out")
         yield {
             "service": service.name,
             "listen": [str(listen) for listen in service.listens],
             "forward": str(service.forward),
             "scheduler": str(service.scheduler),
             "backends": len(own),
-            **{
-                key: sum(row[key] for row in own) if answers_seen or "out" not in key else None
-                for key in summed
-            },
+            **{key: _total(own, key) for key in _SUMMED},
         }
 
 
-def flow_rows(slots: SlotRegistry, workers: Sequence[Worker], filters: dict[str, str]) -> Iterator[Json]:
+def _total(rows: Sequence[Json], key: str) -> int | None:
+    values = [row[key] for row in rows]
+    return None if None in values else sum(values)
+
+
+def flow_rows(scene: Scene, filters: dict[str, str]) -> Iterator[Json]:
     """A row for each flow that every filter lets through; ConfigError for a filter that makes no sense."""
     unknown = set(filters) - set(_FILTERS)
     if unknown:
@@ -116,9 +170,9 @@ def flow_rows(slots: SlotRegistry, workers: Sequence[Worker], filters: dict[str,
     now = now_ms()
 
     def matching() -> Iterator[Json]:
-        for worker in workers:
+        for worker in scene.workers:
             for flow in worker.balancer.flows():
-                service, backend = slots.owner(flow.slot)
+                service, backend = scene.slots.owner(flow.slot)
                 if flow.expires_ms <= now:
                     continue
                 if state and flow.state.name != state:
@@ -127,13 +181,14 @@ def flow_rows(slots: SlotRegistry, workers: Sequence[Worker], filters: dict[str,
                     continue
                 if clients is not None and ip_address(flow.client) not in clients:
                     continue
-                yield flow_row(flow, service, backend, worker.number, now)
+                yield flow_row(scene, flow, worker.number, now)
 
     return islice(matching(), int(limit) if limit is not None else None)
 
 
-def flow_row(flow: Flow, service: str, backend: str, queue: int, now: int) -> Json:
+def flow_row(scene: Scene, flow: Flow, queue: int, now: int) -> Json:
     """One flow as the command line shows it."""
+    service, backend = scene.slots.owner(flow.slot)
     return {
         "client": _endpoint(ip_address(flow.client), flow.client_port),
         "listen": f"{_endpoint(ip_address(flow.vip), flow.vip_port)}/{Protocol(flow.protocol).name.lower()}",
@@ -144,17 +199,20 @@ def flow_row(flow: Flow, service: str, backend: str, queue: int, now: int) -> Js
         "packets": flow.packets,
         "bytes": flow.bytes,
         "queue": queue,
+        "offloaded": is_offloaded(scene, flow, now),
+        "source": _endpoint(ip_address(flow.source), flow.source_port) if flow.source else None,
     }
 
 
-def explain(
-    config: L4Config,
-    slots: SlotRegistry,
-    workers: Sequence[Worker],
-    answers_seen: bool,
-    client: str,
-    listen: str,
-) -> Json:
+def is_offloaded(scene: Scene, flow: Flow, now: int) -> bool:
+    """Whether the kernel remembers the flow: it learned it from the last packet that came here, for
+    `LEASE_S`."""
+    established = flow.state is State.ESTABLISHED or (flow.state is State.UDP and flow.packets >= 2)
+    since_ms = now - (flow.expires_ms - scene.table.timeouts.of(flow.state))
+    return flow.slot in scene.learned and established and since_ms < LEASE_S * 1000
+
+
+def explain(scene: Scene, client: str, listen: str) -> Json:
     """Where the first packet from `client` to `listen` would go, and why; nothing is changed.
 
     ConfigError where one of the two is not an endpoint.
@@ -166,30 +224,33 @@ def explain(
         raise ConfigError(f"explain: {client} and {listen} are of different families")
     packet = build_first_packet(client_address, client_port, address, port, protocol)
     now = now_ms()
-    answers = [(worker, worker.balancer.preview(packet, now)) for worker in workers]
+    answers = [(worker, worker.balancer.preview(packet, now)) for worker in scene.workers]
     known = [(worker, decision) for worker, decision in answers if decision.reason is Reason.FLOW]
     _, decision = (known or answers)[0]
-    service = _service_at(config, address, port, protocol)
-    remembered = [(w.number, flow) for w in workers if (flow := w.balancer.find(packet, now)) is not None]
-    chosen = {_backend(slots, d) for _, d in (known or answers)}
+    service = _service_at(scene.config, address, port, protocol)
+    remembered = [
+        (worker.number, flow)
+        for worker in scene.workers
+        if (flow := worker.balancer.find(packet, now)) is not None
+    ]
+    chosen = {_backend(scene.slots, d) for _, d in (known or answers)}
     return {
         "client": _endpoint(client_address, client_port),
         "listen": f"{_endpoint(address, port)}/{protocol.name.lower()}",
         "service": service.name if service else None,
+        "forward": str(service.forward) if service else None,
         "scheduler": str(service.scheduler) if service else None,
         "verdict": decision.verdict.name.lower(),
         "reason": decision.reason.name.lower(),
         "why": decision.reason.text,
-        "backend": _backend(slots, decision) if len(chosen) == 1 else None,
+        "backend": _backend(scene.slots, decision) if len(chosen) == 1 else None,
         "by_queue": [
-            {"queue": w.number, "backend": _backend(slots, d), "reason": d.reason.name.lower()}
+            {"queue": w.number, "backend": _backend(scene.slots, d), "reason": d.reason.name.lower()}
             for w, d in (known or answers)
         ],
-        "flow": next((flow_row(f, *slots.owner(f.slot), queue, now) for queue, f in remembered), None),
+        "flow": next((flow_row(scene, flow, queue, now) for queue, flow in remembered), None),
         "backends": [
-            row
-            for row in backend_rows(config, slots, workers, answers_seen)
-            if service is not None and row["service"] == service.name
+            row for row in backend_rows(scene) if service is not None and row["service"] == service.name
         ],
     }
 

@@ -1,22 +1,50 @@
 """The native balancer; `l4lb.dataplane.reference.balancer` is its readable twin with the same API."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypedDict
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters
 from l4lb.dataplane.nativetable import NativeTable
 from l4lb.dataplane.table import Table
 
+FORMAT: bytes
+"""The first line of a `Balancer.dump`."""
+
+class Counters(TypedDict):
+    """What a balancer has counted, in values that JSON can carry."""
+
+    reasons: dict[str, int]
+    """Packets by the name of the reason."""
+    slots: dict[str, list[int]]
+    """By slot: flows scheduled, packets and bytes in, packets and bytes out."""
+
 class SharedCounters:
-    """Flow and connection counts of every slot, shared by the balancers of all workers."""
+    """Flow and connection counts of every slot and source, shared by the balancers of all workers, which have
+    one key."""
 
     def __init__(self) -> None: ...
-    def flows(self, slot: int) -> int: ...
-    def active(self, slot: int) -> int: ...
+    def flows(self, slot: int) -> int:
+        """Remembered flows of `slot`."""
+    def active(self, slot: int) -> int:
+        """Established TCP flows of `slot`."""
+    def untracked(self) -> int:
+        """Flows whose source was not limited, since its group of the table of sources was full."""
 
 class Balancer:
-    """Flow table, scheduler state and counters of one worker."""
+    """Flow table, scheduler state and counters of one worker.
 
-    def __init__(self, *, capacity: int, key: bytes, shared: SharedCounters | None = None) -> None: ...
+    `ports` are the first and the number of the masquerade ports that are this worker's on every address of
+    the pool; ValueError where they are not within 1 to 65535.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        key: bytes,
+        shared: SharedCounters | None = None,
+        ports: tuple[int, int] = (0, 0),
+    ) -> None: ...
     @property
     def capacity(self) -> int: ...
     def publish(self, table: Table | NativeTable) -> None:
@@ -39,6 +67,8 @@ class Balancer:
         """The decision that a whole packet to a service would get, with nothing changed or counted."""
     def find(self, packet: bytes, now_ms: int) -> Flow | None:
         """The flow that a whole packet to a service belongs to, or None."""
+    def find_source(self, address: bytes, port: int, protocol: int, now_ms: int) -> Flow | None:
+        """The flow whose masquerade source is this, or None; `address` has 4 or 16 bytes."""
     def decide_all(self, packets: list[bytes], now_ms: int, *, rewrite: bool = False, rounds: int = 1) -> int:
         """Decide every packet `rounds` times over without returning to Python; returns the count."""
     def expire(self, now_ms: int) -> int:
@@ -54,3 +84,19 @@ class Balancer:
     def flow_count(self) -> int: ...
     def flows(self) -> Iterator[Flow]:
         """A snapshot of the remembered flows, in no order."""
+    def dump(self) -> Iterator[bytes]:
+        """The flows, expired or not, as `load` takes them: chunks of some hundred kilobytes.
+
+        They are in this machine's memory layout and with its clock, for a program that replaces the running one.
+        """
+    def load(self, chunks: Iterable[bytes]) -> int:
+        """Remember the flows of a `dump` by a balancer with the same key; returns how many did not fit.
+
+        A flow does not fit where there is no room for it, where it is known already, and where its masquerade
+        port has a flow or is not this worker's. Publish a table before: it says which sources are limited, and what the
+        pool's addresses are. ValueError where the format is not `FORMAT`, or the chunks end within a record.
+        """
+    def counters(self) -> Counters:
+        """What was counted, for `load_counters`."""
+    def load_counters(self, counted: Counters) -> None:
+        """Add what another balancer has counted. Reasons that are unknown here are left out."""

@@ -19,6 +19,8 @@ class Verdict(IntEnum):
     FORWARD = 1
     """It goes on to `Decision.slot`'s backend, or back to the client, rewritten."""
     DROP = 2
+    ANSWER = 3
+    """It is dropped, and `Decision.packet`, an ICMP error, goes to its sender."""
 
 
 class Reason(IntEnum):
@@ -28,17 +30,22 @@ class Reason(IntEnum):
     SCHEDULED = 1
     RESCHEDULED = 2
     STATELESS = 3
-    REPLY = 4
-    REPLY_STATIC = 5
-    NOT_BALANCED = 6
-    OTHER_PROTOCOL = 7
-    REPLY_UNMATCHED = 8
-    TRUNCATED = 9
-    MALFORMED = 10
-    FRAGMENT = 11
-    SOURCE_ROUTED = 12
-    NO_BACKEND = 13
-    NO_FLOW = 14
+    HASHED = 4
+    REPLY = 5
+    REPLY_STATIC = 6
+    NOT_BALANCED = 7
+    OTHER_PROTOCOL = 8
+    REPLY_UNMATCHED = 9
+    TOO_BIG = 10
+    TTL_EXPIRED = 11
+    TRUNCATED = 12
+    MALFORMED = 13
+    FRAGMENT = 14
+    SOURCE_ROUTED = 15
+    NO_BACKEND = 16
+    NO_FLOW = 17
+    NO_PORT = 18
+    LIMITED = 19
 
     @property
     def verdict(self) -> Verdict:
@@ -56,17 +63,22 @@ _VERDICTS = {
     Reason.SCHEDULED: Verdict.FORWARD,
     Reason.RESCHEDULED: Verdict.FORWARD,
     Reason.STATELESS: Verdict.FORWARD,
+    Reason.HASHED: Verdict.FORWARD,
     Reason.REPLY: Verdict.FORWARD,
     Reason.REPLY_STATIC: Verdict.FORWARD,
     Reason.NOT_BALANCED: Verdict.ACCEPT,
     Reason.OTHER_PROTOCOL: Verdict.ACCEPT,
     Reason.REPLY_UNMATCHED: Verdict.ACCEPT,
+    Reason.TOO_BIG: Verdict.ANSWER,
+    Reason.TTL_EXPIRED: Verdict.ANSWER,
     Reason.TRUNCATED: Verdict.DROP,
     Reason.MALFORMED: Verdict.DROP,
     Reason.FRAGMENT: Verdict.DROP,
     Reason.SOURCE_ROUTED: Verdict.DROP,
     Reason.NO_BACKEND: Verdict.DROP,
     Reason.NO_FLOW: Verdict.DROP,
+    Reason.NO_PORT: Verdict.DROP,
+    Reason.LIMITED: Verdict.DROP,
 }
 
 _TEXTS = {
@@ -74,17 +86,22 @@ _TEXTS = {
     Reason.SCHEDULED: "a new flow, its backend chosen by the scheduler",
     Reason.RESCHEDULED: "the flow's backend is no longer configured; chosen anew",
     Reason.STATELESS: "the flow table is full here; chosen by consistent hash, nothing remembered",
+    Reason.HASHED: "new flows come too fast; chosen by consistent hash, remembered when an ACK proves it",
     Reason.REPLY: "an answer of a known flow, given the VIP as its source",
     Reason.REPLY_STATIC: "an answer without a flow, given the only VIP its backend answers for",
     Reason.NOT_BALANCED: "neither to a service nor from a backend",
     Reason.OTHER_PROTOCOL: "neither TCP nor UDP",
     Reason.REPLY_UNMATCHED: "from a backend of several VIPs, and no flow says of which",
+    Reason.TOO_BIG: "does not fit into the tunnel; the sender is told what would",
+    Reason.TTL_EXPIRED: "its time to live ends here; the sender is told",
     Reason.TRUNCATED: "the copy ends before the headers do",
     Reason.MALFORMED: "the headers contradict themselves or the packet's length",
     Reason.FRAGMENT: "a fragment",
     Reason.SOURCE_ROUTED: "an IPv6 routing header with segments left",
     Reason.NO_BACKEND: "no backend of the service takes new flows",
     Reason.NO_FLOW: "a TCP packet that cannot begin a flow, and no flow is known",
+    Reason.NO_PORT: "no source port, or no place in the flow table, is left for a masqueraded flow",
+    Reason.LIMITED: "its source has begun too many flows a second, or has too many",
 }
 
 
@@ -107,7 +124,9 @@ class Decision:
 
     `slot` is the backend's slot (-1 where there is none), `mark` the number that tells the kernel
     what to rewrite in the `mark` datapath (0: nothing), and `packet` the rewritten packet, or None
-    where the packet is to be left as it is.
+    where the packet is to be left as it is. `sent` says that the packet does not go back to the kernel
+    with a verdict: the original is dropped and `packet` sent through a raw socket, for its source is an
+    address of this host, or its size or family another one (masquerade, tunnels, ICMP errors).
     """
 
     verdict: Verdict
@@ -115,11 +134,19 @@ class Decision:
     slot: int
     mark: int
     packet: bytes | None
+    sent: bool = False
+
+
+RawAddress = bytes
+"""4 or 16 bytes; a name of its own because a field of `Flow` hides that of the type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A snapshot of one remembered flow. Addresses are 4 or 16 bytes; times are milliseconds."""
+    """A snapshot of one remembered flow. Addresses are 4 or 16 bytes; times are milliseconds.
+
+    `source` and `source_port` are what a masqueraded flow shows its backend; empty and 0 for any other.
+    """
 
     client: bytes
     client_port: int
@@ -131,6 +158,8 @@ class Flow:
     expires_ms: int
     packets: int
     bytes: int
+    source: RawAddress = b""
+    source_port: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ reads it as it is. A table is immutable: a change publishes a new one.
 remembers it, so flows and counters survive a change of the configuration around them.
 
 *Marks* (the `mark` datapath): a packet on its way in carries `forward_mark(slot)`, one on its way
-back `reply_mark(frontend)`. `MARK_MASK` covers the bits that are ours while a packet is decided;
+back `reply_mark(frontend)`. Where the kernel has to put the destination back (direct return), the mark also
+says which of the service's VIPs it was; with `MARK_LEARN` the kernel is to remember the mark for the flow
+(`offload`). `MARK_MASK` covers the bits that are ours while a packet is decided;
 the others are the operator's and are kept.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from l4lb.dataplane.decision import State
-from l4lb.model import Scheduler
+from l4lb.model import Forward, Scheduler
 
 MAX_SLOTS = 1 << 16
 MAX_FRONTENDS = 1 << 16
@@ -28,14 +30,20 @@ MARK_PENDING = 0x8000_0000
 """Set by the rules before a packet is queued; still set where user space never decided."""
 MARK_DECIDED = 0x4000_0000
 """Set by the verdict, with what was decided."""
+MARK_LEARN = MARK_PENDING | MARK_DECIDED
+"""Decided, and to be remembered by the kernel."""
 MARK_REPLY = 0x0008_0000
 MARK_INDEX = 0x0007_FFFF
+MARK_VIP_SHIFT = 17
+MAX_MARKED_VIPS = 4
+"""VIPs of one service that a forward mark can tell apart: two bits above the slot's seventeen."""
 MARK_MASK = MARK_PENDING | MARK_DECIDED | MARK_REPLY | MARK_INDEX
 
 
-def forward_mark(slot: int) -> int:
-    """The mark that sends a packet to the backend in `slot`."""
-    return MARK_DECIDED | (slot + 1)
+def forward_mark(slot: int, vip: int = 0) -> int:
+    """The mark that sends a packet, which came for its service's VIP number `vip`, to the backend in
+    `slot`."""
+    return MARK_DECIDED | vip << MARK_VIP_SHIFT | (slot + 1)
 
 
 def reply_mark(frontend: int) -> int:
@@ -45,12 +53,21 @@ def reply_mark(frontend: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BackendEntry:
-    """A backend in its slot. `address` is 4 or 16 bytes; `port` 0 keeps the packet's port."""
+    """A backend in its slot. `address` is 4 or 16 bytes; `port` 0 keeps the packet's port.
+
+    Tunnels: `mtu` is the largest packet on the way to the backend (0: unknown, nothing is too big), and the
+    outer source address is `source` with the bits behind `source_prefix` taken from the flow's hash.
+    Masquerade: `pool` is the first of the addresses in `Table.pool` to choose from, and how many.
+    """
 
     slot: int
     address: bytes
     port: int
     weight: int
+    mtu: int = 0
+    source: bytes = b""
+    source_prefix: int = 0
+    pool: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +75,19 @@ class ServiceEntry:
     """A service with its backends in the order of the configuration.
 
     `lookup` is the Maglev table: slots, in native-endian 16-bit numbers, empty where no backend has
-    weight. Every service has one, for it also answers when the flow table is full.
+    weight. Every service has one, for it also answers when the flow table is full. `vips` numbers the VIPs
+    of a service with direct return. `source_new_flows` and `source_flows` are the limits of one client
+    address, 0 for none.
     """
 
     name: str
     scheduler: Scheduler
     backends: tuple[BackendEntry, ...]
     lookup: bytes
+    forward: Forward = Forward.NAT
+    vips: tuple[bytes, ...] = ()
+    source_new_flows: int = 0
+    source_flows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +155,11 @@ class Table:
     `vips` maps (address, protocol) to disjoint port ranges in ascending order; `endpoints` maps
     (backend address, protocol) to disjoint segments in ascending order. `replies_seen` is true
     where every answer passes the core (`rewrite`, `reference`), which then follows both directions
-    of TCP; otherwise states are those seen from the client's side alone.
+    of TCP; otherwise states are those seen from the client's side alone. (Masqueraded flows are always seen
+    from both sides, those with direct return and in tunnels never.) `learns` is true where the kernel
+    remembers established flows (`offload`). `new_flows` is how many flows a second a worker remembers from
+    their first packet, 0 for all. `pool` are the source addresses of masquerade, `gue_port` the
+    destination port of GUE.
     """
 
     services: tuple[ServiceEntry, ...]
@@ -140,3 +167,19 @@ class Table:
     endpoints: Mapping[tuple[bytes, int], tuple[ReplySegment, ...]]
     replies_seen: bool
     timeouts: Timeouts = field(default_factory=Timeouts)
+    learns: bool = False
+    new_flows: int = 0
+    pool: tuple[bytes, ...] = ()
+    gue_port: int = 6080
+
+
+def learned_slots(table: Table) -> frozenset[int]:
+    """The slots whose established flows the kernel remembers."""
+    if not table.learns:
+        return frozenset()
+    return frozenset(
+        backend.slot
+        for service in table.services
+        if service.forward in (Forward.NAT, Forward.DSR)
+        for backend in service.backends
+    )

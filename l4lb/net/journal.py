@@ -16,10 +16,12 @@ from l4lb.errors import L4lbError
 
 @dataclass(slots=True)
 class Changes:
-    """What is different from before: addresses that were added, and what sysctls were."""
+    """What is different from before: addresses and routes that were added, and what sysctls were."""
 
     addresses: list[tuple[str, str]] = field(default_factory=list)
     """(interface, address with prefix length)"""
+    routes: list[tuple[str, str]] = field(default_factory=list)
+    """(interface, address with prefix length) of host routes"""
     sysctls: dict[str, str] = field(default_factory=dict)
     """path below /proc/sys → value before"""
 
@@ -33,7 +35,7 @@ class Journal:
 
     def write(self) -> None:
         """Puts the changes on disk, or removes the file where there are none."""
-        if not self.changes.addresses and not self.changes.sysctls:
+        if self.changes == Changes():
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,7 +49,12 @@ class Journal:
     def _read(self) -> Changes:
         try:
             found = json.loads(self.path.read_text())
-            return Changes([(i, a) for i, a in found["addresses"]], dict(found["sysctls"]))
+            return Changes(
+                [(interface, address) for interface, address in found["addresses"]],
+                # A journal of before there were routes has none.
+                [(interface, address) for interface, address in found.get("routes", ())],
+                dict(found["sysctls"]),
+            )
         except FileNotFoundError:
             return Changes()
         except (ValueError, KeyError, TypeError, OSError) as error:

@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from l4lb.errors import CapabilityError, L4lbError
@@ -37,6 +38,16 @@ class RunLock:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         self._fd = fd
+
+    def descriptors(self) -> dict[str, int]:
+        """The open descriptors that hold the locks, for a successor in the same process."""
+        assert self._namespace is not None
+        return {"lock": self._fd, "namespace": self._namespace.fileno()}
+
+    def adopt(self, descriptors: Mapping[str, int]) -> None:
+        """Takes over what `descriptors` gave."""
+        self._fd = descriptors["lock"]
+        self._namespace = socket.socket(fileno=descriptors["namespace"])
 
     def release(self) -> None:
         """Gives the locks up and removes the file; nothing where they were not held."""

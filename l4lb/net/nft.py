@@ -1,9 +1,11 @@
-"""Talks to nftables: by the `nft` program, and by netlink for the one rule that it cannot write.
+"""Talks to nftables: by the `nft` program, and by netlink for the rules that it cannot write.
 
-Kernels without CONFIG_NFT_QUEUE still have xtables' NFQUEUE target, which nftables can use (nft_compat).
-The `nft` program lists such a rule and does not write it, so it is sent as the message that iptables-nft
-would send, but into our own table: the rules stay one table that is removed as a whole, and no other
-program's table is touched.
+* Kernels without CONFIG_NFT_QUEUE still have xtables' NFQUEUE target, which nftables can use (nft_compat).
+  The `nft` program lists such a rule and does not write it, so it is sent as the message that iptables-nft
+  would send, but into our own table: the rules stay one table that is removed as a whole, and no other
+  program's table is touched.
+* A rule that adds an element to a map from the packet path, with a key of more than 16 bytes, makes nft
+  1.0.6 (Debian 12) abort. The kernel takes it.
 """
 
 from __future__ import annotations
@@ -13,6 +15,9 @@ import os
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.net.netlink import (
@@ -29,7 +34,24 @@ _NFNL_SUBSYS_NFTABLES = 10
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
 _NFPROTO_INET = 1
+_NFQ_FLAG_BYPASS = 1
+_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
+_META_MARK, _META_L4PROTO = 3, 16
+_DYNSET_UPDATE, _DYNSET_DELETE = 1, 2
+_FIRST_REGISTER = 8  # NFT_REG32_00
 _TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRule:
+    """What `chain` does to the map `flows`, whose keys are source and destination address, protocol, source
+    and destination port, and whose values are marks: it sets the packet's element, or with `forget` deletes
+    it."""
+
+    chain: str
+    flows: str
+    family: int
+    forget: bool
 
 
 def run_nft(script: str, *, check: bool = False) -> None:
@@ -84,6 +106,38 @@ def read_counters(name: str) -> dict[str, int]:
     return {e["counter"]["name"]: int(e["counter"]["packets"]) for e in entries if "counter" in e}
 
 
+def read_element_counters(name: str, maps: Sequence[str]) -> dict[str, dict[str, tuple[int, int]]]:
+    """(packets, bytes) of every element of the named maps of `inet name`, by map and key; a map that is not
+    there is left out.
+
+    The key is written as in the script that added it: parts joined by ` . `, ranges by `-`, marks as numbers.
+    """
+    program = shutil.which("nft") or "nft"
+    found = {}
+    for one in maps:
+        command = [program, "--json", "--numeric", "list", "map", "inet", name, one]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+        if result.returncode == 0:
+            found[one] = dict(_counted(json.loads(result.stdout)["nftables"]))
+    return found
+
+
+def _counted(entries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for entry in entries:
+        for key, _ in entry.get("map", {}).get("elem", ()):
+            if isinstance(key, dict) and "elem" in key:
+                counter = key["elem"]["counter"]
+                yield _key_text(key["elem"]["val"]), (int(counter["packets"]), int(counter["bytes"]))
+
+
+def _key_text(value: Any) -> str:
+    if isinstance(value, dict) and "concat" in value:
+        return " . ".join(map(_key_text, value["concat"]))
+    if isinstance(value, dict) and "range" in value:
+        return "-".join(map(_key_text, value["range"]))
+    return str(value)
+
+
 def add_queue_rules(table: str, queues: dict[str, int]) -> None:
     """Gives each of the (empty) chains of `inet table` the rule that queues to its number."""
     rules = [
@@ -91,6 +145,15 @@ def add_queue_rules(table: str, queues: dict[str, int]) -> None:
         for index, (chain, number) in enumerate(queues.items(), start=2)
     ]
     _batch(rules, "queueing through xtables' NFQUEUE target")
+
+
+def add_learning_rules(table: str, rules: Sequence[LearningRule]) -> None:
+    """Gives each of the (empty) chains of `inet table` the rule that updates or deletes the packet's flow."""
+    messages = [
+        _message(_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, index, _learning_rule(table, rule))
+        for index, rule in enumerate(rules, start=2)
+    ]
+    _batch(messages, "learning flows")
 
 
 def can_queue_by_xtables() -> bool:
@@ -144,8 +207,12 @@ def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 
 
 def _queue_rule(table: str, chain: str, number: int) -> bytes:
-    """NFTA_RULE_* with one expression: target NFQUEUE, revision 3, `struct xt_NFQ_info_v3`."""
-    info = struct.pack("=HHHxx", number, 1, 0)
+    """NFTA_RULE_* with one expression: target NFQUEUE, revision 3, `struct xt_NFQ_info_v3` with the flag to
+    bypass.
+
+    Without a listener the packet then goes on undecided, to the rules that say what becomes of it.
+    """
+    info = struct.pack("=HHHxx", number, 1, _NFQ_FLAG_BYPASS)
     target = build_nested(
         2,
         build_attribute(1, b"NFQUEUE\0"),
@@ -158,3 +225,56 @@ def _queue_rule(table: str, chain: str, number: int) -> bytes:
         + build_attribute(2, chain.encode() + b"\0")
         + build_nested(4, expression)
     )
+
+
+def _learning_rule(table: str, rule: LearningRule) -> bytes:
+    """NFTA_RULE_* that loads the key, a register of 4 bytes for each begun 4 bytes, then the mark, then
+    `dynset`."""
+    addresses, size = (12, 4) if rule.family == 4 else (8, 16)
+    key = [
+        _payload(_NETWORK_HEADER, addresses, size),
+        _payload(_NETWORK_HEADER, addresses + size, size),
+        _meta(_META_L4PROTO),
+        _payload(_TRANSPORT_HEADER, 0, 2),
+        _payload(_TRANSPORT_HEADER, 2, 2),
+    ]
+    widths = [size // 4, size // 4, 1, 1, 1]
+    loads, register = [], _FIRST_REGISTER
+    for load, width in zip(key, widths, strict=True):
+        loads.append(load(register))
+        register += width
+    loads.append(_meta(_META_MARK)(register))
+    dynset = _expression(
+        b"dynset",
+        build_attribute(1, rule.flows.encode() + b"\0"),
+        _be32(3, _DYNSET_DELETE if rule.forget else _DYNSET_UPDATE),
+        _be32(4, _FIRST_REGISTER),
+        _be32(5, register),
+    )
+    return (
+        build_attribute(1, table.encode() + b"\0")
+        + build_attribute(2, rule.chain.encode() + b"\0")
+        + build_nested(4, *loads, dynset)
+    )
+
+
+def _expression(name: bytes, *attributes: bytes) -> bytes:
+    return build_nested(1, build_attribute(1, name + b"\0"), build_nested(2, *attributes))
+
+
+def _payload(base: int, offset: int, length: int) -> Callable[[int], bytes]:
+    def load(register: int) -> bytes:
+        return _expression(b"payload", _be32(1, register), _be32(2, base), _be32(3, offset), _be32(4, length))
+
+    return load
+
+
+def _meta(key: int) -> Callable[[int], bytes]:
+    def load(register: int) -> bytes:
+        return _expression(b"meta", _be32(1, register), _be32(2, key))
+
+    return load
+
+
+def _be32(kind: int, value: int) -> bytes:
+    return build_attribute(kind, struct.pack(">I", value))

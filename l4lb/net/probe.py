@@ -52,6 +52,8 @@ class Host:
         found = [Datapath.REWRITE, Datapath.REFERENCE]
         if self.has("nft-rewrite"):
             found.insert(0, Datapath.MARK)
+            if self.has("nft-learn"):
+                found.insert(0, Datapath.OFFLOAD)
         return found
 
 
@@ -118,6 +120,24 @@ def probe_host() -> Host:
                 ),
                 "the kernel rewrites headers (datapath mark)",
                 "datapath rewrite",
+            ),
+            Feature(
+                "nft-learn",
+                kernel_takes(
+                    base
+                    + "add map inet l4lb_probe k { type ipv4_addr : mark; flags dynamic; timeout 60s; }\n"
+                    + "add map inet l4lb_probe m { type mark : ipv4_addr; counter; }\n"
+                    + "add rule inet l4lb_probe c update @k { ip saddr : meta mark }\n"
+                    + "add rule inet l4lb_probe c delete @k { ip saddr : meta mark }\n"
+                ),
+                "established flows stay in the kernel (datapath offload)",
+                "datapath mark",
+            ),
+            Feature(
+                "nft-defrag",
+                kernel_takes(rule + "meta l4proto udp tproxy ip to :1"),
+                "fragments are put together before they are balanced",
+                "fragments to a VIP are dropped",
             ),
             Feature(
                 "nft-hash",

@@ -31,12 +31,15 @@ _BYTES_A_PACKET = 1300  # what a small queued packet costs of the receive buffer
 _LARGEST_BUFFER = 256 << 20
 
 
-def open_queue(number: int, *, length: int, copy_range: int, fail_open: bool) -> socket.socket:
+def open_queue(
+    number: int, *, length: int, copy_range: int, fail_open: bool, gso: bool = True
+) -> socket.socket:
     """A socket that receives the packets of queue `number`.
 
     `length` is how many packets the kernel holds before the queue overflows; with `fail_open` it then
-    accepts them undecided instead of dropping them. CapabilityError without CAP_NET_ADMIN, L4lbError
-    when another process has the queue.
+    accepts them undecided instead of dropping them. Without `gso` the kernel cuts super-packets into
+    segments, and finishes checksums, before it queues them. CapabilityError without CAP_NET_ADMIN,
+    L4lbError when another process has the queue.
     """
     sock = open_netfilter()
     try:
@@ -44,7 +47,7 @@ def open_queue(number: int, *, length: int, copy_range: int, fail_open: bool) ->
         sock.setsockopt(_SOL_NETLINK, _NETLINK_NO_ENOBUFS, 1)
         _force_buffer(sock, _SO_RCVBUFFORCE, socket.SO_RCVBUF, min(length * _BYTES_A_PACKET, _LARGEST_BUFFER))
         _force_buffer(sock, _SO_SNDBUFFORCE, socket.SO_SNDBUF, 1 << 20)
-        flags = _FLAG_GSO | (_FLAG_FAIL_OPEN if fail_open else 0)
+        flags = (_FLAG_GSO if gso else 0) | (_FLAG_FAIL_OPEN if fail_open else 0)
         _configure(sock, number, build_attribute(_CFG_CMD, struct.pack(">BxH", _BIND, 0)))
         _configure(
             sock,

@@ -13,10 +13,11 @@ from typing import Any
 
 from netfilterqueue import COPY_PACKET, NetfilterQueue
 
-from l4lb.dataplane.decision import Flow, Reason, SlotCounters, Verdict
+from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, Verdict
 from l4lb.dataplane.reference import balancer as reference
-from l4lb.dataplane.table import MARK_MASK, Table
+from l4lb.dataplane.table import MARK_MASK, MARK_REPLY, Table
 from l4lb.errors import L4lbError
+from l4lb.net.rawsocket import RawSender
 from l4lb.net.worker import OnFailure
 
 _JOIN_TIMEOUT_S = 5
@@ -55,6 +56,11 @@ class ReferenceBalancer:
         with self._lock:
             return self._inner.find(packet, now_ms)
 
+    def find_source(self, address: bytes, port: int, protocol: int, now_ms: int) -> Flow | None:
+        """See `Balancer.find_source`."""
+        with self._lock:
+            return self._inner.find_source(address, port, protocol, now_ms)
+
     def reasons(self) -> dict[Reason, int]:
         """See `Balancer.reasons`."""
         with self._lock:
@@ -81,24 +87,29 @@ class ReferenceBalancer:
         return self._inner.capacity
 
 
+def make_reference_balancer(*, capacity: int, key: bytes, ports: tuple[int, int]) -> ReferenceBalancer:
+    """A balancer for the workers here; see `Balancer`."""
+    return ReferenceBalancer(reference.Balancer(capacity=capacity, key=key, ports=ports))
+
+
 class ReferenceWorker:
     """Serves a queue with the netfilterqueue package and the Python reference: readable, not fast."""
 
     def __init__(
         self,
         number: int,
+        balancer: ReferenceBalancer,
         *,
-        capacity: int,
-        key: bytes,
         length: int,
         now_ms: Callable[[], int],
         on_failure: OnFailure,
     ) -> None:
         self.number = number
-        self.balancer = ReferenceBalancer(reference.Balancer(capacity=capacity, key=key))
+        self.balancer = balancer
         self._now_ms = now_ms
         self._on_failure = on_failure
-        self._counts = {"packets": 0, "dropped": 0}
+        self._counts = {"packets": 0, "dropped": 0, "sent": 0, "send_failed": 0}
+        self._sender = RawSender()
         self._queue = NetfilterQueue()
         try:
             self._queue.bind(number, self._answer, length, COPY_PACKET, _LARGEST_COPY)
@@ -119,6 +130,7 @@ class ReferenceWorker:
         if self._thread.is_alive():
             self._thread.join(_JOIN_TIMEOUT_S)
         self._queue.unbind()
+        self._sender.close()
         os.close(self._stop_read)
         os.close(self._stop_write)
 
@@ -143,12 +155,30 @@ class ReferenceWorker:
     def _answer(self, packet: Any) -> None:
         decision = self.balancer.decide(packet.get_payload(), self._now_ms())
         self._counts["packets"] += 1
-        if decision.reason is not Reason.NOT_BALANCED:  # else the rules drop it, for they know a service here
-            packet.set_mark(packet.get_mark() & ~MARK_MASK)
+        mark = packet.get_mark()
+        # A VIP of which the table does not know yet is left pending: the rules count and drop it. What was
+        # only perhaps for us, because it came to a port of the pool, goes on.
+        if decision.reason is not Reason.NOT_BALANCED or mark & MARK_REPLY:
+            mark &= ~MARK_MASK
+        if decision.sent:
+            self._send(decision)
+            packet.drop()
+            return
         if decision.verdict is Verdict.DROP:
             self._counts["dropped"] += 1
             packet.drop()
             return
         if decision.packet is not None:
             packet.set_payload(decision.packet)
+        elif decision.verdict is Verdict.FORWARD:
+            mark |= decision.mark
+        packet.set_mark(mark)
         packet.accept()
+
+    def _send(self, decision: Decision) -> None:
+        assert decision.packet is not None
+        try:
+            self._sender.send(decision.packet)
+            self._counts["sent"] += 1
+        except OSError:
+            self._counts["send_failed"] += 1

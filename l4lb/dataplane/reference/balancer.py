@@ -1,4 +1,4 @@
-"""The balancer: one packet in, one decision out (docs/design/decision.md, sections 2, 3 and 5).
+"""The balancer: one packet in, one decision out (docs/design/decision.md, sections 2, 3, 5 and 9).
 
 It never raises for what a packet says, and every packet is counted by the reason of its decision.
 """
@@ -8,40 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
-from l4lb.dataplane.reference import states
+from l4lb.dataplane.reference import carry, states
+from l4lb.dataplane.reference.carry import Arrival, Chosen, Reply
 from l4lb.dataplane.reference.counters import SharedCounters
 from l4lb.dataplane.reference.flowtable import TICK_MS, FlowEntry, FlowKey, FlowTable
 from l4lb.dataplane.reference.hashing import flow_hash
-from l4lb.dataplane.reference.packet import (
-    Endpoint,
-    Offload,
-    Packet,
-    parse,
-    rewrite_destination,
-    rewrite_source,
-)
+from l4lb.dataplane.reference.packet import Endpoint, Packet, parse
+from l4lb.dataplane.reference.ports import OwnPorts, PoolPort
+from l4lb.dataplane.reference.rewrite import Offload
 from l4lb.dataplane.reference.schedulers import Choice
-from l4lb.dataplane.table import ReplyFrontend, Table, forward_mark, reply_mark
-from l4lb.model import Protocol
+from l4lb.dataplane.reference.sources import Limits
+from l4lb.dataplane.table import BackendEntry, ReplyFrontend, ServiceEntry, Table
+from l4lb.model import Forward, Protocol
 
 __all__ = ["Balancer", "SharedCounters"]
-
-
-class _Chosen(NamedTuple):
-    """The backend slot for a packet to a service, and why it is that one."""
-
-    reason: Reason
-    slot: int
-
-
-class _Answer(NamedTuple):
-    """The frontend for a packet from a backend, and why it is that one."""
-
-    reason: Reason
-    frontend: ReplyFrontend
 
 
 @dataclass(slots=True)
@@ -53,15 +35,43 @@ class _Traffic:
     bytes_out: int = 0
 
 
-class Balancer:
-    """Flow table, scheduler state and counters of one worker."""
+@dataclass(slots=True)
+class _Pace:
+    """Flows remembered from their first packet in one second."""
 
-    def __init__(self, *, capacity: int, key: bytes, shared: SharedCounters | None = None) -> None:
+    second: int = -1
+    begun: int = 0
+
+    def begun_in(self, second: int) -> int:
+        return self.begun if second == self.second else 0
+
+    def count(self, second: int) -> None:
+        self.second, self.begun = second, self.begun_in(second) + 1
+
+
+class Balancer:
+    """Flow table, scheduler state and counters of one worker.
+
+    `ports` are the first and the number of the masquerade ports that are this worker's on every address of
+    the pool.
+    """
+
+    def __init__(
+        self,
+        *,
+        capacity: int,
+        key: bytes,
+        shared: SharedCounters | None = None,
+        ports: tuple[int, int] = (0, 0),
+    ) -> None:
         if len(key) != 16:
             raise ValueError(f"the key has 16 bytes, not {len(key)}")
         self._key = key
         self._shared = shared if shared is not None else SharedCounters()
-        self._flows = FlowTable(capacity, self._shared)
+        self._limits = Limits(key, self._shared.sources)
+        self._flows = FlowTable(capacity, self._shared, self._limits)
+        self._ports = OwnPorts(*ports)
+        self._pace = _Pace()
         self._table: Table | None = None
         self._choices: list[Choice] = []
         self._reasons = dict.fromkeys(Reason, 0)
@@ -75,6 +85,7 @@ class Balancer:
     def publish(self, table: Table) -> None:
         """Decide by `table` from the next packet on. Flows and counters stay."""
         self._table = table
+        self._limits.publish(table)
         self._shared.keep_turns([service.name for service in table.services])
         self._choices = [Choice(service, self._key, self._shared) for service in table.services]
 
@@ -92,15 +103,13 @@ class Balancer:
 
         Raises RuntimeError where no table was published.
         """
-        if self._table is None:
-            raise RuntimeError("no table was published")
+        table = self._published()
         length = len(packet) if length is None else length
-        offload = Offload(checksum_ready, gso)
         parsed = parse(packet, length=length, gso=gso, whole=rewrite)
         decision = (
-            _without_slot(parsed)
+            carry.refuse(parsed)
             if isinstance(parsed, Reason)
-            else self._decide(parsed, self._table, now_ms, offload if rewrite else None)
+            else self._decide(Arrival(parsed, now_ms, Offload(checksum_ready, gso), rewrite), table)
         )
         self._reasons[decision.reason] += 1
         return decision
@@ -108,23 +117,30 @@ class Balancer:
     def preview(self, packet: bytes, now_ms: int) -> Decision:
         """The decision that a whole packet to a service would get, with nothing changed or counted.
 
-        It says what would be decided, not what to do: it carries no mark. Any other packet is NOT_BALANCED.
+        It says what would be decided, not what to do: it carries no mark and no packet. A packet to
+        no service is NOT_BALANCED.
         """
-        decision = deepcopy(self).decide(packet, now_ms, rewrite=False)
-        if decision.reason in (Reason.REPLY, Reason.REPLY_STATIC, Reason.REPLY_UNMATCHED):
-            return _without_slot(Reason.NOT_BALANCED)
-        return replace(decision, mark=0)
+        table = self._published()
+        parsed = parse(packet, length=len(packet), gso=False, whole=True)
+        if isinstance(parsed, Reason):
+            return carry.refuse(parsed)
+        if _service_of(table, parsed) is None:
+            return carry.refuse(Reason.NOT_BALANCED)
+        return replace(deepcopy(self).decide(packet, now_ms), mark=0, packet=None, sent=False)
 
     def find(self, packet: bytes, now_ms: int) -> Flow | None:
         """The flow that a whole packet to a service belongs to, or None."""
-        if self._table is None:
-            raise RuntimeError("no table was published")
+        table = self._published()
         parsed = parse(packet, length=len(packet), gso=False, whole=True)
-        if isinstance(parsed, Reason) or _service_of(self._table, parsed) is None:
+        if isinstance(parsed, Reason) or _service_of(table, parsed) is None:
             return None
         key = FlowKey(*parsed.source, *parsed.destination, parsed.protocol)
-        entry = self._flows.peek(key, self._hash(key))
-        return None if entry is None or entry.expired(now_ms) else _snapshot(entry)
+        return self._present(self._flows.peek(key, self._hash(key)), now_ms)
+
+    def find_source(self, address: bytes, port: int, protocol: int, now_ms: int) -> Flow | None:
+        """The flow whose masquerade source is this, or None; `address` has 4 or 16 bytes."""
+        entry = self._holder(self._published(), Endpoint(address, port), protocol)
+        return self._present(entry, now_ms)
 
     def expire(self, now_ms: int) -> int:
         """Remove every expired flow; returns how many."""
@@ -153,97 +169,188 @@ class Balancer:
 
     def flows(self) -> Iterator[Flow]:
         """A snapshot of the remembered flows, in no order."""
-        return iter([_snapshot(entry) for entry in self._flows])
+        return iter([self._snapshot(entry) for entry in self._flows])
 
-    def _decide(self, packet: Packet, table: Table, now_ms: int, rewrite: Offload | None) -> Decision:
-        """Whose packet it is. `rewrite` None leaves the packet to the kernel."""
-        service = _service_of(table, packet)
-        if service is not None:
-            chosen = self._to_service(packet, table, service, now_ms)
-            if isinstance(chosen, Reason):
-                return _without_slot(chosen)
-            return self._forward(packet, table, service, chosen, rewrite)
-
+    def _decide(self, arrival: Arrival, table: Table) -> Decision:
+        packet = arrival.packet
+        number = _service_of(table, packet)
+        if number is not None:
+            return self._to_service(arrival, table, number)
+        flow = self._masqueraded(table, packet)
+        if flow is not None:
+            return self._from_pool(arrival, table, flow)
         frontends = _frontends_of(table, packet)
         if frontends:
-            answer = self._from_backend(packet, table, frontends, now_ms)
-            if isinstance(answer, Reason):
-                return _without_slot(answer)
-            return self._reply(packet, answer, rewrite)
+            return self._from_endpoint(arrival, table, frontends)
+        return carry.refuse(Reason.NOT_BALANCED)
 
-        return _without_slot(Reason.NOT_BALANCED)
+    def _masqueraded(self, table: Table, packet: Packet) -> FlowEntry | None:
+        """The flow, expired or not, whose backend answers with `packet` to its masquerade port."""
+        flow = self._holder(table, packet.destination, packet.protocol)
+        if flow is None:
+            return None
+        backend = _backend_in(table, flow.slot)
+        if backend is None or packet.source != (backend.address, backend.port or flow.key.vip_port):
+            return None
+        return flow
 
-    def _to_service(self, packet: Packet, table: Table, service: int, now_ms: int) -> _Chosen | Reason:
-        key = FlowKey(*packet.source, *packet.destination, packet.protocol)
+    def _holder(self, table: Table, end: Endpoint, protocol: int) -> FlowEntry | None:
+        if end.address not in table.pool:
+            return None
+        flow = self._flows.find_source(PoolPort(table.pool.index(end.address), end.port))
+        return flow if flow is not None and flow.key.protocol == protocol else None
+
+    def _to_service(self, arrival: Arrival, table: Table, number: int) -> Decision:
+        service = table.services[number]
+        if service.forward.is_tunnel or service.forward is Forward.MASQUERADE:
+            refused = carry.refuse_to_send(arrival.packet)
+            if refused is not None:
+                return refused
+        key = FlowKey(*arrival.packet.source, *arrival.packet.destination, arrival.packet.protocol)
         hash_ = self._hash(key)
+        chosen = self._choose(arrival, table, number, key, hash_)
+        if isinstance(chosen, Reason):
+            return carry.refuse(chosen)
+        decision = carry.forward(arrival, table, service, chosen, hash_)
+        if decision.verdict is Verdict.FORWARD:
+            self._count_in(chosen, arrival.packet)
+        return decision
+
+    def _choose(
+        self, arrival: Arrival, table: Table, number: int, key: FlowKey, hash_: int
+    ) -> Chosen | Reason:
+        packet, now_ms = arrival.packet, arrival.now_ms
+        service = table.services[number]
         new = Reason.SCHEDULED
         flow = self._flows.find(key, hash_, now_ms)
         if flow is not None:
-            if flow.slot not in _slots_of(table, service):
+            if not _is_served(service, flow):
                 new = Reason.RESCHEDULED
             elif not states.reuses_port(flow.state, packet.flags):
-                state = states.after_client(flow.state, packet.flags, replies_seen=table.replies_seen)
+                seen = _sees_replies(table, service)
+                state = states.after_client(flow.state, packet.flags, replies_seen=seen)
                 self._flows.renew(flow, state, _deadline(table, state, now_ms))
                 flow.packets += 1
                 flow.octets += packet.total
-                return _Chosen(Reason.FLOW, flow.slot)
+                return Chosen(Reason.FLOW, flow.slot, flow)
             self._flows.remove(flow, hash_)
+        return self._begin(arrival, table, number, key, hash_, new)
 
-        if packet.protocol is Protocol.TCP and not states.begins(packet.flags):
+    def _begin(
+        self, arrival: Arrival, table: Table, number: int, key: FlowKey, hash_: int, new: Reason
+    ) -> Chosen | Reason:
+        """A new flow, in the order of the rules of section 3."""
+        packet, now_ms, second = arrival.packet, arrival.now_ms, arrival.now_ms // 1000
+        service, choice = table.services[number], self._choices[number]
+        masquerades = service.forward is Forward.MASQUERADE
+        is_tcp = packet.protocol is Protocol.TCP
+        is_first = not is_tcp or states.opens(packet.flags)
+
+        if is_tcp and not states.begins(packet.flags):
             return Reason.NO_FLOW
-        choice = self._choices[service]
         if not choice.backends:
             return Reason.NO_BACKEND
+        if not self._limits.allow(service, key.client, now_ms):
+            return Reason.LIMITED
+        too_fast = 0 < table.new_flows <= self._pace.begun_in(second)
+        if too_fast and is_first and not masquerades:
+            return Chosen(Reason.HASHED, choice.look_up(hash_), None)
         group = self._flows.find_room(hash_, now_ms)
         if group is None:
-            return _Chosen(Reason.STATELESS, choice.look_up(hash_))
-        slot = choice.choose(hash_, key.client)
+            return Reason.NO_PORT if masquerades else Chosen(Reason.STATELESS, choice.look_up(hash_), None)
+        if is_tcp and not packet.flags & states.SYN:
+            slot = choice.look_up(hash_)
+        else:
+            slot = choice.choose(hash_, key.client)
+        source = None
+        if masquerades:
+            pool = _backend_of(service, slot).pool
+            source = self._ports.find_free(pool, hash_, self._flows.taken_ports)
+            if source is None:
+                return Reason.NO_PORT
         state = states.first_state(packet.protocol, packet.flags)
         deadline = _deadline(table, state, now_ms)
-        self._flows.insert(group, FlowEntry(key, slot, state, deadline, packets=1, octets=packet.total))
-        return _Chosen(new, slot)
+        flow = FlowEntry(key, slot, state, deadline, packets=1, octets=packet.total, source=source)
+        self._flows.insert(group, flow)
+        if is_first:
+            self._pace.count(second)
+        return Chosen(new, slot, flow)
 
-    def _from_backend(
-        self, packet: Packet, table: Table, frontends: tuple[ReplyFrontend, ...], now_ms: int
-    ) -> _Answer | Reason:
+    def _from_pool(self, arrival: Arrival, table: Table, flow: FlowEntry) -> Decision:
+        refused = carry.refuse_to_send(arrival.packet)
+        if refused is not None:
+            return refused
+        if flow.expired(arrival.now_ms):
+            self._flows.remove(flow, self._hash(flow.key))
+            return carry.refuse(Reason.NOT_BALANCED)
+        self._renew_by_reply(arrival, table, flow)
+        self._count_out(flow.slot, arrival.packet)
+        return carry.reply_masqueraded(arrival, flow)
+
+    def _from_endpoint(
+        self, arrival: Arrival, table: Table, frontends: tuple[ReplyFrontend, ...]
+    ) -> Decision:
+        found = self._match(arrival, table, frontends)
+        if isinstance(found, Reason):
+            return carry.refuse(found)
+        self._count_out(found.frontend.slot, arrival.packet)
+        return carry.reply(arrival, table, found)
+
+    def _match(self, arrival: Arrival, table: Table, frontends: tuple[ReplyFrontend, ...]) -> Reply | Reason:
+        packet = arrival.packet
         for frontend in frontends:
             vip_port = frontend.port or packet.source.port
             key = FlowKey(*packet.destination, frontend.address, vip_port, packet.protocol)
-            flow = self._flows.find(key, self._hash(key), now_ms)
+            flow = self._flows.find(key, self._hash(key), arrival.now_ms)
             if flow is not None and flow.slot == frontend.slot:
-                state = states.after_backend(flow.state, packet.flags)
-                self._flows.renew(flow, state, _deadline(table, state, now_ms))
-                return _Answer(Reason.REPLY, frontend)
+                self._renew_by_reply(arrival, table, flow)
+                return Reply(Reason.REPLY, frontend, flow)
         if len(frontends) > 1:
             return Reason.REPLY_UNMATCHED
-        return _Answer(Reason.REPLY_STATIC, frontends[0])
+        return Reply(Reason.REPLY_STATIC, frontends[0], None)
 
-    def _forward(
-        self, packet: Packet, table: Table, service: int, chosen: _Chosen, rewrite: Offload | None
-    ) -> Decision:
+    def _renew_by_reply(self, arrival: Arrival, table: Table, flow: FlowEntry) -> None:
+        state = states.after_backend(flow.state, arrival.packet.flags)
+        self._flows.renew(flow, state, _deadline(table, state, arrival.now_ms))
+
+    def _count_in(self, chosen: Chosen, packet: Packet) -> None:
         traffic = self._traffic.setdefault(chosen.slot, _Traffic())
         traffic.packets_in += 1
         traffic.bytes_in += packet.total
         traffic.scheduled += chosen.reason in (Reason.SCHEDULED, Reason.RESCHEDULED)
-        changed = None
-        if rewrite is not None:
-            backends = table.services[service].backends
-            backend = next(backend for backend in backends if backend.slot == chosen.slot)
-            changed = rewrite_destination(packet, Endpoint(backend.address, backend.port), rewrite)
-        return Decision(Verdict.FORWARD, chosen.reason, chosen.slot, forward_mark(chosen.slot), changed)
 
-    def _reply(self, packet: Packet, answer: _Answer, rewrite: Offload | None) -> Decision:
-        reason, frontend = answer
-        traffic = self._traffic.setdefault(frontend.slot, _Traffic())
+    def _count_out(self, slot: int, packet: Packet) -> None:
+        traffic = self._traffic.setdefault(slot, _Traffic())
         traffic.packets_out += 1
         traffic.bytes_out += packet.total
-        changed = None
-        if rewrite is not None:
-            changed = rewrite_source(packet, Endpoint(frontend.address, frontend.port), rewrite)
-        return Decision(Verdict.FORWARD, reason, frontend.slot, reply_mark(frontend.index), changed)
+
+    def _published(self) -> Table:
+        if self._table is None:
+            raise RuntimeError("no table was published")
+        return self._table
 
     def _hash(self, key: FlowKey) -> int:
         return flow_hash(self._key, key.client, key.vip, key.client_port, key.vip_port, key.protocol)
+
+    def _present(self, entry: FlowEntry | None, now_ms: int) -> Flow | None:
+        return None if entry is None or entry.expired(now_ms) else self._snapshot(entry)
+
+    def _snapshot(self, entry: FlowEntry) -> Flow:
+        pool = self._published().pool
+        return Flow(
+            client=entry.key.client,
+            client_port=entry.key.client_port,
+            vip=entry.key.vip,
+            vip_port=entry.key.vip_port,
+            protocol=int(entry.key.protocol),
+            slot=entry.slot,
+            state=entry.state,
+            expires_ms=entry.deadline * TICK_MS,
+            packets=entry.packets,
+            bytes=entry.octets,
+            source=pool[entry.source.address] if entry.source is not None else b"",
+            source_port=entry.source.port if entry.source is not None else 0,
+        )
 
 
 def _service_of(table: Table, packet: Packet) -> int | None:
@@ -262,28 +369,29 @@ def _frontends_of(table: Table, packet: Packet) -> tuple[ReplyFrontend, ...]:
     return ()
 
 
-def _slots_of(table: Table, service: int) -> set[int]:
-    return {backend.slot for backend in table.services[service].backends}
+def _backend_of(service: ServiceEntry, slot: int) -> BackendEntry:
+    return next(backend for backend in service.backends if backend.slot == slot)
+
+
+def _backend_in(table: Table, slot: int) -> BackendEntry | None:
+    backends = (backend for service in table.services for backend in service.backends)
+    return next((backend for backend in backends if backend.slot == slot), None)
+
+
+def _is_served(service: ServiceEntry, flow: FlowEntry) -> bool:
+    """Whether the flow can go on as it began: to the same backend, with a masquerade port or without."""
+    masqueraded = flow.source is not None
+    return masqueraded == (service.forward is Forward.MASQUERADE) and any(
+        backend.slot == flow.slot for backend in service.backends
+    )
+
+
+def _sees_replies(table: Table, service: ServiceEntry) -> bool:
+    """Whether answers of the service's backends pass here."""
+    if service.forward is Forward.NAT:
+        return table.replies_seen
+    return service.forward is Forward.MASQUERADE
 
 
 def _deadline(table: Table, state: State, now_ms: int) -> int:
     return (now_ms + table.timeouts.of(state)) // TICK_MS
-
-
-def _without_slot(reason: Reason) -> Decision:
-    return Decision(reason.verdict, reason, -1, 0, None)
-
-
-def _snapshot(entry: FlowEntry) -> Flow:
-    return Flow(
-        client=entry.key.client,
-        client_port=entry.key.client_port,
-        vip=entry.key.vip,
-        vip_port=entry.key.vip_port,
-        protocol=int(entry.key.protocol),
-        slot=entry.slot,
-        state=entry.state,
-        expires_ms=entry.deadline * TICK_MS,
-        packets=entry.packets,
-        bytes=entry.octets,
-    )

@@ -1,4 +1,4 @@
-"""What the workers share: how loaded every slot is, and whose turn it is in every service."""
+"""What the workers share: how loaded every slot is, whose turn it is in every service, what sources have."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from l4lb.dataplane.reference.sources import Sources
 from l4lb.model import Scheduler
 
 Shape = tuple[Scheduler, tuple[tuple[int, int], ...]]
@@ -26,6 +27,7 @@ class SharedCounters:
     """Flow and connection counts of every slot, shared by the balancers of all workers."""
 
     def __init__(self) -> None:
+        self.sources = Sources()
         self._flows: Counter[int] = Counter()
         self._active: Counter[int] = Counter()
         self._turns: dict[str, Turn] = {}
@@ -37,6 +39,10 @@ class SharedCounters:
     def active(self, slot: int) -> int:
         """Established TCP flows of `slot`."""
         return self._active[slot]
+
+    def untracked(self) -> int:
+        """Flows whose source was not limited, since its group of the table of sources was full."""
+        return self.sources.untracked
 
     def load(self, slot: int) -> int:
         """What least-connections compares: an established flow weighs as much as 256 others."""

@@ -3,17 +3,19 @@
 A flow stands in one of the two groups of 16 places that its hash names, so finding it, inserting it and
 finding that there is no room cost the same however full the table is. A flow never moves. An expired
 flow is removed by a packet of its own, by a new flow that finds both its groups full, or by `expire`;
-until then it counts as a flow of its backend.
+until then it counts as a flow of its backend and of its source, and keeps its masquerade port.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from l4lb.dataplane.decision import State
 from l4lb.dataplane.reference.counters import SharedCounters
+from l4lb.dataplane.reference.ports import PoolPort
+from l4lb.dataplane.reference.sources import Limits
 
 GROUP = 16
 TICK_MS = 100
@@ -39,6 +41,8 @@ class FlowEntry:
     deadline: int
     packets: int
     octets: int
+    source: PoolPort | None = None
+    """What a masqueraded flow shows its backend."""
 
     def expired(self, now_ms: int) -> bool:
         """Whether the flow's time has run out."""
@@ -50,12 +54,23 @@ Group = dict[FlowKey, FlowEntry]
 
 
 class FlowTable:
-    """Flows of one worker, counted by slot in `shared`."""
+    """Flows of one worker, counted by slot in `shared` and by source in `limits`."""
 
-    def __init__(self, capacity: int, shared: SharedCounters) -> None:
+    def __init__(self, capacity: int, shared: SharedCounters, limits: Limits) -> None:
         self.capacity = 1 << (max(capacity, GROUP) - 1).bit_length()
         self._groups: list[Group] = [{} for _ in range(self.capacity // GROUP)]
         self._shared = shared
+        self._limits = limits
+        self._by_source: dict[PoolPort, FlowEntry] = {}
+
+    @property
+    def taken_ports(self) -> Collection[PoolPort]:
+        """The masquerade ports that flows have."""
+        return self._by_source.keys()
+
+    def find_source(self, source: PoolPort) -> FlowEntry | None:
+        """The flow, expired or not, that has this masquerade port."""
+        return self._by_source.get(source)
 
     def __len__(self) -> int:
         return sum(map(len, self._groups))
@@ -88,7 +103,10 @@ class FlowTable:
     def insert(self, group: Group, entry: FlowEntry) -> None:
         """Remember `entry` in a group that `find_room` gave."""
         group[entry.key] = entry
+        if entry.source is not None:
+            self._by_source[entry.source] = entry
         self._shared.count(entry.slot, flows=1, active=entry.state is State.ESTABLISHED)
+        self._limits.count(entry.slot, entry.key.client, 1)
 
     def renew(self, entry: FlowEntry, state: State, deadline: int) -> None:
         """Give a remembered flow its state and deadline after a packet."""
@@ -121,4 +139,7 @@ class FlowTable:
 
     def _remove(self, group: Group, entry: FlowEntry) -> None:
         del group[entry.key]
+        if entry.source is not None:
+            del self._by_source[entry.source]
         self._shared.count(entry.slot, flows=-1, active=-(entry.state is State.ESTABLISHED))
+        self._limits.count(entry.slot, entry.key.client, -1)

@@ -1,11 +1,8 @@
-"""Packets: what their headers say, and their bytes with another source or destination.
+"""Packets: what their headers say (docs/design/decision.md, section 1).
 
-docs/design/decision.md, sections 1 (parse) and 9 (rewrite).
-
-Scapy reads and writes the fixed headers (IP, IPv6, TCP, UDP); options, extension headers, payload and
-whatever stands behind the packet's end are carried over as bytes. Handing Scapy the whole packet would
-be shorter but not exact: it repairs malformed options, guesses at payloads and cuts off padding, while a
-load balancer may change nothing but addresses, ports and checksums.
+Scapy reads the fixed headers (IP, IPv6, TCP, UDP); options, extension headers, payload and whatever stands
+behind the packet's end stay bytes. Handing Scapy the whole packet would be shorter but not exact: it repairs
+malformed options, guesses at payloads and cuts off padding.
 """
 
 from __future__ import annotations
@@ -73,6 +70,31 @@ class Packet:
         """The TCP flags; 0 for UDP."""
         return int(self.transport.flags) if self.protocol is Protocol.TCP else 0
 
+    @property
+    def version(self) -> int:
+        """Of IP: 4 or 6."""
+        return int(self.network.version)
+
+    @property
+    def ttl(self) -> int:
+        """TTL or hop limit."""
+        return int(self.network.ttl if self.version == 4 else self.network.hlim)
+
+    @property
+    def traffic_class(self) -> int:
+        """TOS or traffic class, with the bits of ECN."""
+        return int(self.network.tos if self.version == 4 else self.network.tc)
+
+    @property
+    def keeps_whole(self) -> bool:
+        """Whether routers may not fragment it: IPv6, or IPv4 with DF."""
+        return self.version == 6 or bool(self.network.flags.DF)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the capture ends before the packet does."""
+        return len(self.capture) < self.total
+
 
 class _Network(NamedTuple):
     header: IP | IPv6
@@ -99,7 +121,7 @@ def parse(capture: bytes, *, length: int, gso: bool, whole: bool) -> Packet | Re
     if isinstance(network, Reason):
         return network
     packet = _parse_transport(capture, network, gso)
-    if isinstance(packet, Packet) and whole and len(capture) < packet.total:
+    if isinstance(packet, Packet) and whole and packet.is_cut:
         return Reason.TRUNCATED
     return packet
 
@@ -179,101 +201,3 @@ def _missing(capture: bytes, end: int, total: int) -> Reason | None:
     if end > len(capture):
         return Reason.TRUNCATED
     return None
-
-
-@dataclass(frozen=True, slots=True)
-class Offload:
-    """What the kernel says of a packet that it has not finished (NFQA_SKB_INFO)."""
-
-    checksum_ready: bool = True
-    """The transport checksum is that of the packet; else it is still to be computed."""
-    gso: bool = False
-    """The packet is still to be segmented, and its segments' checksums computed."""
-
-
-def rewrite_destination(packet: Packet, to: Endpoint, offload: Offload) -> bytes:
-    """The capture with its destination changed: the way to a backend."""
-    network, transport = packet.network.copy(), packet.transport.copy()
-    network.dst = str(ip_address(to.address))
-    transport.dport = to.port or transport.dport
-    change = _Change(packet.destination, Endpoint(to.address, transport.dport))
-    return _build(packet, network, transport, change, offload)
-
-
-def rewrite_source(packet: Packet, to: Endpoint, offload: Offload) -> bytes:
-    """The capture with its source changed: the way back to the client."""
-    network, transport = packet.network.copy(), packet.transport.copy()
-    network.src = str(ip_address(to.address))
-    transport.sport = to.port or transport.sport
-    change = _Change(packet.source, Endpoint(to.address, transport.sport))
-    return _build(packet, network, transport, change, offload)
-
-
-class _Change(NamedTuple):
-    old: Endpoint
-    new: Endpoint
-
-
-def _build(
-    packet: Packet, network: IP | IPv6, transport: TCP | UDP, change: _Change, offload: Offload
-) -> bytes:
-    """The capture with the changed headers `network` and `transport` and their checksums."""
-    if network.version == 4:
-        network.chksum = _adjust(network.chksum, change.old.address, change.new.address)
-    transport.chksum = _transport_checksum(packet, network, transport, change, offload)
-    between = packet.capture[len(network) : packet.l4]
-    behind = packet.capture[packet.l4 + len(transport) :]
-    return bytes(network) + between + bytes(transport) + behind
-
-
-def _transport_checksum(
-    packet: Packet, network: IP | IPv6, transport: TCP | UDP, change: _Change, offload: Offload
-) -> int:
-    is_udp = packet.protocol is Protocol.UDP
-    if offload.checksum_ready:
-        if is_udp and network.version == 4 and transport.chksum == 0:
-            return 0
-        old, new = (end.address + end.port.to_bytes(2, "big") for end in change)
-        checksum = _adjust(transport.chksum, old, new)
-    else:
-        size = packet.total - packet.l4
-        if is_udp and transport.len != 0:
-            size = transport.len
-        pseudo = _pseudo_header(packet, network, size)
-        if offload.gso:
-            return _sum(pseudo)
-        transport.chksum = 0
-        payload = packet.capture[packet.l4 + len(transport) : packet.l4 + size]
-        checksum = _complement(_sum(pseudo + bytes(transport) + payload))
-    if is_udp and checksum == 0:
-        return 0xFFFF  # 0 would say that there is no checksum (RFC 768)
-    return checksum
-
-
-def _pseudo_header(packet: Packet, network: IP | IPv6, size: int) -> bytes:
-    """What a transport checksum covers besides the segment of `size` bytes.
-
-    The layout is that of RFC 8200, section 8.1. That of IPv4 (RFC 9293) has the same sum, and the same
-    as the kernel's beyond 65535 bytes, where its 16-bit length would not do.
-    """
-    addresses = ip_address(network.src).packed + ip_address(network.dst).packed
-    return addresses + size.to_bytes(4, "big") + packet.protocol.to_bytes(4, "big")
-
-
-def _adjust(checksum: int, old: bytes, new: bytes) -> int:
-    """`checksum` after `old` became `new` in what it covers: RFC 1624, equation 3."""
-    inverted = bytes(byte ^ 0xFF for byte in old)
-    return _complement(_sum(_complement(checksum).to_bytes(2, "big") + inverted + new))
-
-
-def _complement(x: int) -> int:
-    return x ^ 0xFFFF
-
-
-def _sum(data: bytes) -> int:
-    """The one's complement sum of `data` in 16-bit words (RFC 1071)."""
-    padded = data + bytes(len(data) % 2)
-    total = sum(int.from_bytes(padded[at : at + 2], "big") for at in range(0, len(padded), 2))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total

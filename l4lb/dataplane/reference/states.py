@@ -56,7 +56,7 @@ def first_state(protocol: int, flags: int) -> State:
 
 
 def after_client(state: State, flags: int, *, replies_seen: bool) -> State:
-    """The state after a packet from the client; `replies_seen` as in `Table`."""
+    """The state after a packet from the client; `replies_seen`: those of the backend are followed, too."""
     return _follow(_CLIENT if replies_seen else _CLIENT_ALONE, state, flags)
 
 
@@ -70,9 +70,14 @@ def begins(flags: int) -> bool:
     return not flags & RST and flags & (SYN | ACK) != SYN | ACK
 
 
+def opens(flags: int) -> bool:
+    """Whether a TCP packet has SYN alone."""
+    return flags & (SYN | ACK | RST | FIN) == SYN
+
+
 def reuses_port(state: State, flags: int) -> bool:
     """Whether the client opens a new connection from the port of a closing one."""
-    return state in _CLOSING and flags & (SYN | ACK | RST | FIN) == SYN
+    return state in _CLOSING and opens(flags)
 
 
 def _follow(table: Mapping[int, tuple[State, ...]], state: State, flags: int) -> State:

@@ -1,0 +1,56 @@
+"""What the kernel alone has counted: packets of flows that it learned, and answers that it rewrites
+itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from l4lb.control.elements import families
+from l4lb.control.ruleset import TABLE
+from l4lb.dataplane.table import MARK_VIP_SHIFT, Table
+from l4lb.model import Protocol
+from l4lb.net import nft
+
+
+@dataclass(slots=True)
+class KernelCount:
+    """Packets and bytes of one backend slot that user space has not seen, in each direction."""
+
+    packets_in: int = 0
+    bytes_in: int = 0
+    packets_out: int = 0
+    bytes_out: int = 0
+
+
+def read_kernel_counts(table: Table) -> dict[int, KernelCount]:
+    """The counts of the kernel's maps by slot, as the rules of `table` fill them."""
+    slots = _slots_by_endpoint(table)
+    names = [f"{name}{family}" for family in families(table) for name in ("answers", "answers_ranges")]
+    recalled = [f"recalled{family}" for family in families(table)] if table.learns else []
+    found: dict[int, KernelCount] = {}
+    for name, elements in nft.read_element_counters(TABLE, [*names, *recalled]).items():
+        for key, (packets, octets) in elements.items():
+            if name in recalled:
+                slot = (int(key, 0) & (1 << MARK_VIP_SHIFT) - 1) - 1
+                count = found.setdefault(slot, KernelCount())
+                count.packets_in += packets
+                count.bytes_in += octets
+            elif key in slots:
+                count = found.setdefault(slots[key], KernelCount())
+                count.packets_out += packets
+                count.bytes_out += octets
+    return found
+
+
+def _slots_by_endpoint(table: Table) -> dict[str, int]:
+    """The slot behind each key of the maps of answers, where it is one alone."""
+    found = {}
+    for (address, protocol), segments in table.endpoints.items():
+        for segment in segments:
+            slots = {frontend.slot for frontend in segment.frontends}
+            if len(slots) == 1:
+                start = f"{ip_address(address)} . {int(Protocol(protocol))} . {segment.first}"
+                key = start if segment.first == segment.last else f"{start}-{segment.last}"
+                found[key] = slots.pop()
+    return found
