@@ -23,8 +23,11 @@ from tests.support.lab import LabError, unavailable
 MODULES = {
     "decide": "decide",
     "packet-path": "packet_path",
+    "dsr": "dsr",
     "connections": "connections",
     "bulk": "bulk",
+    "offload": "offload",
+    "flood": "flood",
     "idle": "idle",
 }
 DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130

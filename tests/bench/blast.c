@@ -9,34 +9,13 @@
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
-#include <errno.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "pace.h"
+
 enum { MAX_BURST = 64, MAX_FLOWS = 4096, MAX_PAYLOAD = 1472 };
-
-static void fail(const char *what) {
-    fprintf(stderr, "blast: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
-static void sleep_until(double when) {
-    struct timespec t = {.tv_sec = (time_t)when};
-    t.tv_nsec = (long)((when - (double)t.tv_sec) * 1e9);
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
-    }
-}
 
 static int open_flow(const char *address, int port, int source_port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};

@@ -8,9 +8,10 @@ is measured by a call with no rounds and subtracted. The peer is the Python refe
 from __future__ import annotations
 
 import gc
+import os
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from l4lb.dataplane.table import Table
 from l4lb.model import Scheduler
 from tests.bench.report import Measure, Target
 from tests.bench.runner import Sample, Series, Settings, alternate
+from tests.bench.usage import resident_mib
 from tests.support.tables import Svc, make_table
 
 ABOUT = "nanoseconds a decision in process, flow table bytes, Maglev fill time"
@@ -40,42 +42,51 @@ MAGLEV_BACKENDS = 1000
 REFERENCE_PACKETS = 500
 _VIP = bytes([203, 0, 113, 10])
 _ACK = 0x10
+_FEW, _MANY, _REFERENCE = "10k_flows", "1m_flows", "reference"
+_KNOWN_LIMITS = {_FEW: 80, _MANY: 250}
 
 
 def run(settings: Settings) -> list[Measure]:
     """All measures; in quick runs without those of a million flows."""
     table = _table()
-    few = _packets(10_000)
-    measures = _decisions("10k_flows", few, table, settings, known_limit=80)
+    packets = {_FEW: _packets(10_000)}
     if not settings.quick:
-        many = _packets(1_000_000)
-        measures += _decisions("1m_flows", many, table, settings, known_limit=250)
-        measures += _table_bytes(many, table)
+        packets[_MANY] = _packets(1_000_000)
+    measures = _decisions(packets, table, settings)
+    if not settings.quick:
+        measures += _table_bytes(packets[_MANY], table)
     return [*measures, _maglev(settings)]
 
 
-def _decisions(
-    label: str, packets: list[bytes], table: Table, settings: Settings, known_limit: float
-) -> list[Measure]:
-    few = packets[:REFERENCE_PACKETS]
+def _decisions(packets: Mapping[str, list[bytes]], table: Table, settings: Settings) -> list[Measure]:
+    sample = packets[_FEW][:REFERENCE_PACKETS]
     found = alternate(
         {
-            f"ours, {label}": lambda: _time_native(packets, table, settings.seconds),
-            "reference": lambda: _time_reference(few, table),
+            **{label: _native_timer(some, table, settings.seconds) for label, some in packets.items()},
+            _REFERENCE: lambda: _time_reference(sample, table),
         },
         settings.runs,
     )
-    measures = []
-    for kind, targets in (
-        ("known", (Target(known_limit, sense="at_most"),)),
-        ("known_rewrite", ()),
-        ("new", ()),
-    ):
-        ours, peer = found[kind].values()
-        measures.append(
-            Measure(f"ns_a_decision/{kind}_{label}", "ns", "less", ours, {"reference": peer}, targets)
-        )
-    return measures
+    return [
+        _decision_measure(kind, label, found[kind])
+        for label in packets
+        for kind in ("known", "known_rewrite", "new")
+    ]
+
+
+def _decision_measure(kind: str, label: str, found: Mapping[str, Series]) -> Measure:
+    """Beside the reference; that of many known flows also beside that of few."""
+    peers, targets = {_REFERENCE: found[_REFERENCE]}, []
+    if kind == "known":
+        targets.append(Target(_KNOWN_LIMITS[label], sense="at_most"))
+        if label == _MANY:
+            peers[_FEW] = found[_FEW]
+            targets.append(Target(1.5, of=_FEW, sense="at_most"))
+    return Measure(f"ns_a_decision/{kind}_{label}", "ns", "less", found[label], peers, targets)
+
+
+def _native_timer(packets: list[bytes], table: Table, seconds: float) -> Callable[[], Sample]:
+    return lambda: _time_native(packets, table, seconds)
 
 
 def _time_native(packets: list[bytes], table: Table, seconds: float) -> Sample:
@@ -123,15 +134,30 @@ def _table_bytes(packets: list[bytes], table: Table) -> list[Measure]:
     small.publish(NativeTable(table))
     small.decide_all(packets, NOW_MS)
     bytes_a_flow = bytes_a_place * places / small.flow_count()
+    without_room = float(small.reasons()[Reason.STATELESS])
+    del small
+    resident_before = resident_mib(os.getpid())
+    roomy = native.Balancer(capacity=2 * len(packets), key=KEY)
+    roomy.publish(NativeTable(table))
+    roomy.decide_all(packets, NOW_MS)
+    resident = resident_mib(os.getpid()) - resident_before
+    _expect(roomy.flow_count() == len(packets), "every flow is remembered")
     limit = Target(64, sense="at_most")
     return [
         Measure("table_bytes/place", "bytes", "less", Series((bytes_a_place,)), targets=(limit,)),
         Measure("table_bytes/flow_at_95_percent", "bytes", "less", Series((bytes_a_flow,)), targets=(limit,)),
         Measure(
+            "resident_mib/1m_flows",
+            "MiB",
+            "less",
+            Series((resident,)),
+            targets=(Target(128, sense="at_most"),),
+        ),
+        Measure(
             "flows_without_room/at_95_percent",
             "of a million",
             "less",
-            Series((float(small.reasons()[Reason.STATELESS]),)),
+            Series((without_room,)),
         ),
     ]
 

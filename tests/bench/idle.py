@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from tests.bench import ours, peers
 from tests.bench.report import Measure, Target
 from tests.bench.runner import Sample, Settings, alternate, progress
+from tests.bench.usage import cpu_share
 from tests.support.lab import Lab, LabError, Process, unique_prefix, wait_for
 
 ABOUT = "share of a core that the idle balancer uses, and seconds from start to the first answer"
@@ -74,11 +73,9 @@ def _measure(lab: Lab, start: Start, seconds: float) -> Callable[[], Sample]:
         with start(lab, backends) as process:
             wait_for(lambda: _answered(lab, process), _START_TIMEOUT_S, "a first answer")
             first = time.monotonic() - began
-            before, since = _cpu_seconds(process.pid), time.monotonic()
             # Idleness is measured by the passing of time.
-            time.sleep(seconds)
-            used, passed = _cpu_seconds(process.pid) - before, time.monotonic() - since
-        return {"first_answer_s": first, "idle_share": used / passed}
+            share = cpu_share(process.pid, lambda: time.sleep(seconds))
+        return {"first_answer_s": first, "idle_share": share}
 
     return measure
 
@@ -92,12 +89,6 @@ def _answered(lab: Lab, process: Process) -> bool:
             return bool(sock.recv(1))
     except OSError:
         return False
-
-
-def _cpu_seconds(pid: int) -> float:
-    """User and system time of a process with all of its threads (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -23,11 +23,12 @@ _L4LB = [sys.executable, "-c", "from l4lb.cli.main import main; main()"]
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service of the configuration; backends are `address:port`."""
+    """One service of the configuration; backends are `address:port`, or `address` where ports are kept."""
 
     name: str
     listen: str
     backends: Sequence[str]
+    forward: str = "nat"
 
 
 @contextlib.contextmanager
@@ -100,7 +101,7 @@ def _config(datapath: str, services: Sequence[Service], workers: int | str, queu
                 {
                     "name": service.name,
                     "listen": service.listen,
-                    "forward": "nat",
+                    "forward": service.forward,
                     "scheduler": "maglev",
                     "backends": list(service.backends),
                 }

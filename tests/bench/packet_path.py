@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from l4lb.net import nft
 from l4lb.net.probe import probe_host
 from tests.bench import ours, peers
+from tests.bench.datagrams import Side, choice, set_up
 from tests.bench.report import Measure, Target
-from tests.bench.runner import Sample, Series, Settings, alternate, progress
-from tests.bench.traffic import PORT, Counters, blast_for, build_blast, check_path, pin
-from tests.support.lab import Lab, unique_prefix, wait_for
+from tests.bench.runner import Series, Settings, alternate, progress
+from tests.bench.senders import pin
+from tests.bench.traffic import PORT
+from tests.support.lab import Lab, wait_for
 
 ABOUT = "64-byte UDP packets a second beside forwarding, nft, DNAT, netfilterqueue; loss at 60 kpps"
 PROGRAMS = ("nft", "gcc", "netfilterqueue")
@@ -27,7 +28,6 @@ DEFAULTS = Settings(runs=15, seconds=0.4)
 QUICK = Settings(runs=1, seconds=0.1, quick=True)
 NEEDS_LAB = True
 
-BACKENDS = 3
 STEADY_RATE = 60_000
 # Loss is looked for in fewer and longer windows.
 STEADY_RUNS, STEADY_SECONDS = 1 / 5, 5
@@ -38,24 +38,12 @@ _FORWARDING = "forwarding"
 _PACKAGE = "netfilterqueue"
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A way through the gateway. `up` holds it; `to_vip` says whether the sender aims at the VIP."""
-
-    name: str
-    up: Callable[[Lab], AbstractContextManager[object]]
-    to_vip: bool = True
-    steady: bool = False
-    """Whether its loss at the steady rate is measured."""
-
-
 def run(settings: Settings) -> list[Measure]:
     """One measure for each of our datapaths, then the losses.
 
     Every side has a lab of its own in which it stays up, so that turns are short and whatever else the
     machine does meets all sides alike.
     """
-    build_blast()
     sides = [
         Side(_FORWARDING, contextlib.nullcontext, to_vip=False, steady=True),
         Side("stateless-nft", _stateless),
@@ -68,57 +56,16 @@ def run(settings: Settings) -> list[Measure]:
     ]
     progress("bench: setting up")
     with contextlib.ExitStack() as stack:
-        ready = [_set_up(side, stack) for side in sides]
+        ready = [set_up(side, stack) for side in sides]
         progress("\n")
         rates = alternate({r.side.name: r.rate(settings.seconds) for r in ready}, settings.runs)
+        steady_seconds = settings.seconds * STEADY_SECONDS
         losses = alternate(
-            {r.side.name: r.loss(settings.seconds * STEADY_SECONDS) for r in ready if r.side.steady},
+            {r.side.name: r.loss(steady_seconds, STEADY_RATE) for r in ready if r.side.steady},
             max(1, round(settings.runs * STEADY_RUNS)),
             "lost at 60 kpps,",
         )
     return _measures(rates | losses)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A side that is up, in its lab."""
-
-    side: Side
-    lab: Lab
-    counters: Counters
-    targets: Sequence[str]
-
-    def rate(self, seconds: float) -> Callable[[], Sample]:
-        """Measures what is delivered while the sender sends what it can."""
-
-        def measure() -> Sample:
-            blast = blast_for(self.lab, self.counters, self.targets, seconds)
-            # The next side's turn begins when this one's queue is empty.
-            self.counters.wait_quiet()
-            return {"packets_per_s": blast.received / blast.seconds}
-
-        return measure
-
-    def loss(self, seconds: float) -> Callable[[], Sample]:
-        """Counts what is lost at the steady rate."""
-
-        def measure() -> Sample:
-            before = self.counters.delivered()
-            sent = blast_for(self.lab, self.counters, self.targets, seconds, STEADY_RATE).sent
-            self.counters.wait_quiet()
-            return {"lost": sent - (self.counters.delivered() - before)}
-
-        return measure
-
-
-def _set_up(side: Side, stack: contextlib.ExitStack) -> Ready:
-    progress(f" {side.name},")
-    lab = stack.enter_context(Lab(unique_prefix("bench"), backends=BACKENDS))
-    counters = stack.enter_context(Counters(lab))
-    targets = [ours.VIP] if side.to_vip else [host.v4 for host in lab.backends]
-    stack.enter_context(side.up(lab))
-    check_path(lab, counters, targets)
-    return Ready(side, lab, counters, targets)
 
 
 def _measures(found: dict[str, dict[str, Series]]) -> list[Measure]:
@@ -170,7 +117,7 @@ def _stateless(lab: Lab) -> AbstractContextManager[object]:
     return peers.nft_rules(
         lab,
         "type filter hook prerouting priority -300",
-        f"ip daddr {ours.VIP} udp dport {PORT} ip daddr set {_choice(lab)}",
+        f"ip daddr {ours.VIP} udp dport {PORT} ip daddr set {choice(lab)}",
     )
 
 
@@ -179,13 +126,8 @@ def _conntrack(lab: Lab) -> AbstractContextManager[object]:
     return peers.nft_rules(
         lab,
         "type nat hook prerouting priority dstnat",
-        f"ip daddr {ours.VIP} udp dport {PORT} dnat to {_choice(lab)}",
+        f"ip daddr {ours.VIP} udp dport {PORT} dnat to {choice(lab)}",
     )
-
-
-def _choice(lab: Lab) -> str:
-    backends = ", ".join(f"{n} : {host.v4}" for n, host in enumerate(lab.backends))
-    return f"jhash ip saddr . udp sport mod {len(lab.backends)} seed 0x1 map {{ {backends} }}"
 
 
 @contextlib.contextmanager

@@ -16,6 +16,8 @@ from tests.support.lab import Host, Lab, Process
 
 TABLE = "bench"
 CONNECTIONS = 4096
+COUNT_PATH = "/count"
+"""Where nginx tells how many requests it has answered."""
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 _HAPROXY = """
@@ -31,7 +33,7 @@ defaults
     option tcp-smart-accept
     option tcp-smart-connect
 listen web
-    bind {vip}:80
+    bind {vip}:{port}
     balance roundrobin
 {servers}
 """
@@ -81,6 +83,9 @@ http {{
             default_type text/plain;
             return 200 "ok\\n";
         }}
+        location = {count} {{
+            stub_status;
+        }}
     }}
 }}
 """
@@ -91,7 +96,11 @@ def start_web(lab: Lab, port: int) -> None:
     servers = []
     for host in lab.backends:
         text = _WEB.format(
-            pid=lab.directory / f"{host.name}.pid", connections=CONNECTIONS, address=host.v4, port=port
+            pid=lab.directory / f"{host.name}.pid",
+            connections=CONNECTIONS,
+            address=host.v4,
+            port=port,
+            count=COUNT_PATH,
         )
         servers.append((host, start_nginx(host, lab.directory / f"{host.name}.conf", text)))
     for host, process in servers:
@@ -105,18 +114,18 @@ def start_nginx(host: Host, file: Path, text: str) -> Process:
 
 
 @contextlib.contextmanager
-def haproxy(lab: Lab, vip: str, backends: Sequence[str]) -> Iterator[Process]:
+def haproxy(lab: Lab, vip: str, backends: Sequence[str], port: int = 80) -> Iterator[Process]:
     """HAProxy in TCP mode, listening."""
     with address(lab, vip):
-        process = start_haproxy(lab, vip, backends)
+        process = start_haproxy(lab, vip, backends, port)
         try:
-            lab.gateway.wait_listening(80, process=process)
+            lab.gateway.wait_listening(port, process=process)
             yield process
         finally:
             process.stop()
 
 
-def start_haproxy(lab: Lab, vip: str, backends: Sequence[str]) -> Process:
+def start_haproxy(lab: Lab, vip: str, backends: Sequence[str], port: int = 80) -> Process:
     """Starts HAProxy in TCP mode and does not wait."""
     file = lab.directory / "haproxy.cfg"
     file.write_text(
@@ -125,6 +134,7 @@ def start_haproxy(lab: Lab, vip: str, backends: Sequence[str]) -> Process:
             connections=CONNECTIONS,
             directory=lab.directory,
             vip=vip,
+            port=port,
             servers="\n".join(f"    server s{n} {backend}" for n, backend in enumerate(backends)),
         )
     )
@@ -154,11 +164,12 @@ def nginx_stream(lab: Lab, vip: str, backends: Sequence[str]) -> Iterator[Proces
 
 
 @contextlib.contextmanager
-def dnat(lab: Lab, vip: str, backends: Sequence[str]) -> Iterator[None]:
+def dnat(lab: Lab, vip: str, backends: Sequence[str], port: int = 80) -> Iterator[None]:
     """Connection tracking and one nftables rule."""
     choice = ", ".join(f"{n} : {b.replace(':', ' . ')}" for n, b in enumerate(backends))
-    rule = f"ip daddr {vip} tcp dport 80 dnat ip to jhash ip saddr . tcp sport mod {len(backends)} seed 0x1"
-    with nft_rules(lab, "type nat hook prerouting priority dstnat", f"{rule} map {{ {choice} }}"):
+    hashed = f"jhash ip saddr . tcp sport mod {len(backends)} seed 0x1"
+    rule = f"ip daddr {vip} tcp dport {port} dnat ip to {hashed} map {{ {choice} }}"
+    with nft_rules(lab, "type nat hook prerouting priority dstnat", rule):
         yield
 
 

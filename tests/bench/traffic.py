@@ -6,19 +6,15 @@ first hook that they meet, where nftables counts them exactly; the rate is read 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.bench import machine
 from tests.bench.errors import BenchError
-from tests.support.lab import ROOT, Host, Lab, wait_for
+from tests.bench.senders import build, sending
+from tests.support.lab import Host, Lab, wait_for
 
 PORT = 9000
 FLOWS = 64
@@ -27,8 +23,6 @@ PAYLOAD = 18
 WARM_S = 0.1
 DRAIN_S = 5.0
 
-_SOURCE = Path(__file__).with_name("blast.c")
-_PROGRAM = ROOT / "build" / "bench" / "blast"
 _COUNTING = f"""
 table ip bench {{
     counter delivered {{ }}
@@ -38,26 +32,6 @@ table ip bench {{
     }}
 }}
 """
-
-
-def build_blast() -> Path:
-    """The sender, compiled if its source is newer."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        raise BenchError("no C compiler: run ./scripts/setup")
-    if not _PROGRAM.exists() or _PROGRAM.stat().st_mtime < _SOURCE.stat().st_mtime:
-        _PROGRAM.parent.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-Wall", "-o", str(_PROGRAM), str(_SOURCE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if done.returncode:
-            raise BenchError(f"{_SOURCE.name} does not compile: {done.stderr.strip()}")
-    return _PROGRAM
-
-
-def pin(place: int) -> list[str]:
-    """The words that keep a command on one core: the sender's is place 0, a lone worker's place 1."""
-    available = machine.cores()
-    return ["taskset", "-c", str(available[place % len(available)])]
 
 
 class Counters:
@@ -135,10 +109,11 @@ class Blast:
 def blast_for(lab: Lab, counters: Counters, targets: Sequence[str], seconds: float, rate: float = 0) -> Blast:
     """Sends for `seconds` after a warm-up, flat out or at `rate` packets a second."""
     warm = 0 if rate else min(WARM_S, seconds)
-    with _blast(lab, ["-w", str(warm), "-d", str(seconds), "-r", str(rate)], targets) as lines:
-        next(lines)
+    argv = _blast(["-w", str(warm), "-d", str(seconds), "-r", str(rate)], targets)
+    with sending(lab.client, argv) as sender:
+        sender.wait_begin()
         began, before = time.monotonic(), counters.received()
-        sent = int(next(lines).split()[1])
+        sent, _ = sender.wait_end()
         after, ended = counters.received(), time.monotonic()
     return Blast(sent, after - before, ended - began)
 
@@ -148,34 +123,16 @@ def check_path(lab: Lab, counters: Counters, targets: Sequence[str]) -> None:
 
     def works() -> bool:
         before = counters.delivered()
-        with _blast(lab, ["-n", str(FLOWS * 2), "-r", "5000", "-b", "1"], targets) as lines:
-            for _ in lines:
-                pass
+        argv = _blast(["-n", str(FLOWS * 2), "-r", "5000", "-b", "1"], targets)
+        with sending(lab.client, argv) as sender:
+            sender.wait_begin()
+            sender.wait_end()
         counters.wait_quiet()
         return counters.delivered() - before == FLOWS * 2
 
     wait_for(works, 10, "the datagrams of every flow to arrive at the backends")
 
 
-@contextlib.contextmanager
-def _blast(lab: Lab, options: Sequence[str], targets: Sequence[str]) -> Iterator[Iterator[str]]:
-    argv = [
-        *pin(0),
-        str(build_blast()),
-        "-p",
-        str(PORT),
-        "-f",
-        str(FLOWS),
-        "-l",
-        str(PAYLOAD),
-        *options,
-        *targets,
-    ]
-    process = lab.client.popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        yield iter(process.stdout)
-        if process.wait(10):
-            raise BenchError(f"the sender failed: {process.stderr.read().strip()}")
-    finally:
-        process.stop()
+def _blast(options: Sequence[str], targets: Sequence[str]) -> list[str]:
+    always = ["-p", str(PORT), "-f", str(FLOWS), "-l", str(PAYLOAD)]
+    return [str(build("blast")), *always, *options, *targets]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ def test_the_list_names_every_benchmark() -> None:
     done = bench("--list")
     assert done.returncode == 0
     named = [line.split()[0] for line in done.stdout.splitlines()]
-    assert named == ["decide", "packet-path", "connections", "bulk", "idle"]
+    assert named == ["decide", "packet-path", "dsr", "connections", "bulk", "offload", "flood", "idle"]
 
 
 def test_an_unknown_benchmark_is_a_usage_error() -> None:
@@ -69,9 +70,16 @@ def test_decide() -> None:
     assert all(measure["peers"].keys() == {"reference"} for measure in found.values())
 
 
-@pytest.mark.root
-def test_packet_path() -> None:
+@pytest.fixture
+def no_lab_left() -> Iterator[None]:
     before = existing_labs()
+    yield
+    assert not [prefix for prefix in existing_labs().keys() - before.keys() if prefix.startswith("bench-")]
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_packet_path() -> None:
     found = measures("packet-path")
     for name in ("mark", "mark_2_workers", "rewrite", "reference"):
         measure = found[f"packets_per_s/{name}"]
@@ -79,4 +87,45 @@ def test_packet_path() -> None:
         assert measure["peers"].keys() == {"forwarding", "stateless-nft", "conntrack-dnat", "netfilterqueue"}
         assert all(value > 0 for value in measure["peers"].values())
     assert {"lost_at_60_kpps/mark", "lost_at_60_kpps/rewrite"} <= found.keys()
-    assert not [prefix for prefix in existing_labs().keys() - before.keys() if prefix.startswith("bench-")]
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_dsr() -> None:
+    found = measures("dsr")
+    assert found.keys() == {"packets_per_s/offload", "packets_per_s/mark"}
+    for measure in found.values():
+        assert measure["ours"] > 0
+        assert measure["peers"].keys() == {"forwarding", "stateless-nft"}
+        assert all(value > 0 for value in measure["peers"].values())
+    assert [target["of"] for target in found["packets_per_s/offload"]["targets"]] == ["forwarding"]
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_offload() -> None:
+    found = measures("offload")
+    for name in ("offload", "mark"):
+        for kind in ("new_connections_per_s", "requests_per_s"):
+            assert found[f"{kind}/{name}"]["ours"] > 0
+            assert found[f"{kind}/{name}"]["peers"].keys() == {"conntrack-dnat", "haproxy"}
+        assert found[f"gbit_per_s/{name}"]["ours"] > 0
+        assert "direct" in found[f"gbit_per_s/{name}"]["peers"]
+        assert found[f"gbit_per_s_at_1_gbit/{name}"]["ours"] > 0
+        assert {f"share_at_1_gbit/{name}", f"share_without_traffic/{name}"} <= found.keys()
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_flood() -> None:
+    found = measures("flood")
+    for name in ("offload", "mark"):
+        assert found[f"requests_per_s_undisturbed/{name}"]["ours"] > 0
+        # How much is kept is the benchmark's business: on a busy machine it may be nothing.
+        assert found[f"kept_in_syn_flood/{name}"]["peers"].keys() == {"forwarding", "haproxy"}
+        for kind in ("syns_sent_per_s", "datagrams_sent_per_s"):
+            sent = found[f"{kind}/{name}"]
+            # The sender never goes beyond its rate for long, however it was held up.
+            assert all(0 < value < 110_000 for value in (sent["ours"], *sent["peers"].values()))
+        assert found[f"flows_after_flood/{name}"]["ours"] > 0
+        assert found[f"memory_growth_mib/{name}"]["peers"].keys() == {"haproxy"}

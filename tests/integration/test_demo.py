@@ -5,12 +5,19 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.lab import ROOT, existing_labs
-from tests.support.scenarios.__main__ import DATAPATHS
+from tests.support.lab import ROOT, Lab, existing_labs, unique_prefix
+from tests.support.scenarios import dsr, ipv6, masquerade, offload, traffic, tunnel
+from tests.support.scenarios.__main__ import DATAPATHS, how_to_use
+from tests.support.scenarios.base import Result, Stage
+from tests.support.scenarios.catalog import SCENARIOS
+from tests.support.scenarios.play import play
+from tests.support.scenarios.scenario import VIP4, Load, Scenario
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -40,6 +47,128 @@ def test_nat_spreads_by_weight_and_all_counts_agree(datapath: str) -> None:
         "b3": (1, 100),
     }
     assert sum(backend["requests"] for backend in shown["backends"].values()) == 300
+
+
+def dsr_proved(evidence: dict[str, Any]) -> bool:
+    return (
+        evidence["replies_through_gateway"] == 0
+        and evidence["requests_through_gateway"] == evidence["packets_in"] > 300
+        and evidence["replies_past_gateway"] > 300
+        and evidence["control_packets_counted"] == 2
+    )
+
+
+def tunnel_proved(evidence: dict[str, Any]) -> bool:
+    return (
+        dsr_proved(evidence)
+        and evidence["encapsulated"] == evidence["packets_in"]
+        and evidence["ipip"] + evidence["gue"] == evidence["encapsulated"]
+        and evidence["outer_sources"] > 1
+    )
+
+
+def masquerade_proved(evidence: dict[str, Any]) -> bool:
+    return evidence["clients_seen_by_servers"] == 1 and evidence["hairpin_requests"] == 18
+
+
+def ipv6_proved(evidence: dict[str, Any]) -> bool:
+    return evidence["ipv4_packets"] == 0 and evidence["ipv6_packets"] > 2 * 300
+
+
+def offload_proved(evidence: dict[str, Any]) -> bool:
+    seen, total = evidence["packets_to_user_space"], evidence["packets_total"]
+    return (
+        total > 2 * 1200
+        and 0 < seen < total / 10
+        and evidence["packets_in"] == total
+        and evidence["packets_offloaded"] >= total - seen
+        and evidence["flows_offloaded"] == 24
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "requests", "sent", "proved"),
+    [
+        ("dsr", 60, (60, 60), dsr_proved),
+        ("tunnel", 60, (60, 60), tunnel_proved),
+        ("masquerade", 60, (78, 60), masquerade_proved),
+        ("ipv6", 60, (60, 60), ipv6_proved),
+        ("offload", 1200, (1200, 1200), offload_proved),
+    ],
+)
+def test_a_scenario_proves_what_it_is_there_for(
+    scenario: str, requests: int, sent: tuple[int, int], proved: Callable[[dict[str, Any]], bool]
+) -> None:
+    code, shown = demo("--scenario", scenario, "--requests", str(requests))
+    if code == 3:
+        pytest.skip(shown["why"])
+    assert (code, shown["ok"], shown["why"]) == (0, True, None)
+    assert (shown["requests"], shown["failed"], shown["datagrams"], shown["lost"]) == (sent[0], 0, sent[1], 0)
+    assert sum(backend["requests"] for backend in shown["backends"].values()) == sent[0]
+    assert proved(shown["evidence"]), shown["evidence"]
+
+
+def test_every_scenario_is_tried_and_says_how_to_look_around() -> None:
+    assert set(SCENARIOS) == {"nat", "dsr", "tunnel", "masquerade", "ipv6", "offload"}
+    for scenario in SCENARIOS.values():
+        lab = Lab("test", shape=scenario.shape)
+        lines = how_to_use(scenario, lab)
+        assert all("{" not in line for line in lines)
+        assert {line.split()[4] for line in lines if " exec " in line} <= set(lab.hosts)
+
+
+WEB_AND_ECHO = (Load("http", "web", VIP4, 80, share=0.5), Load("udp", "echo", VIP4, 7))
+
+
+@pytest.mark.parametrize(
+    ("scenario", "datapath", "complaints"),
+    [
+        # Answers of direct return that are made to come back by the gateway.
+        (
+            replace(dsr.SCENARIO, shape="through-gateway", loads=WEB_AND_ECHO),
+            "mark",
+            ("replies_through_gateway is ", "replies_past_gateway is 0"),
+        ),
+        (
+            replace(tunnel.SCENARIO, config=dsr.SCENARIO.config),
+            "mark",
+            ("encapsulated is 0", "outer_sources is 0"),
+        ),
+        (
+            replace(
+                masquerade.SCENARIO,
+                config=offload.SCENARIO.config,
+                shape="through-gateway",
+                loads=WEB_AND_ECHO,
+            ),
+            "mark",
+            ("it was 10.1.0.2", "hairpin_requests is 0"),
+        ),
+        (
+            replace(ipv6.SCENARIO, loads=(*ipv6.SCENARIO.loads, Load("http", "web-v4", VIP4, 80))),
+            "mark",
+            ("ipv4_packets is ",),
+        ),
+        # Every packet of short connections begins or ends one.
+        (
+            replace(offload.SCENARIO, per_flow=1),
+            "offload",
+            ("packets_to_user_space is ", "flows_offloaded is "),
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Scenario) else "",
+)
+def test_a_scenario_fails_where_its_evidence_does(
+    scenario: Scenario, datapath: str, complaints: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(traffic, "REQUEST_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(traffic, "ECHO_TIMEOUT_S", 0.5)
+    result = Result(scenario.name)
+    with Lab(unique_prefix("test"), shape=scenario.shape) as lab:
+        play(scenario, Stage(lab, datapath, False, lambda _: None, requests=6), result)
+    assert not result.ok
+    for complaint in complaints:
+        assert complaint in str(result.as_json()["why"])
 
 
 def test_a_terminated_demo_removes_its_lab() -> None:

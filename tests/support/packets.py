@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
 
 
@@ -57,6 +57,48 @@ def udp(
 
 def icmp(source: str, destination: str) -> bytes:
     return build(network(source, destination, (), {}), ICMP(), b"ping")
+
+
+def ipip(packet: bytes, source: str, destination: str, **fields: Any) -> bytes:
+    """`packet` inside an IP packet; `fields` are those of the outer IP or IPv6, whose TTL is 64."""
+    return bytes(outer(source, destination, _PROTOCOL_INSIDE[packet[0] >> 4], fields) / Raw(packet))
+
+
+def gue(packet: bytes, source: str, destination: str, **fields: Any) -> bytes:
+    """`packet` inside UDP between two endpoints, without a checksum over IPv4."""
+    (src, sport), (dst, dport) = split(source), split(destination)
+    header = bytes([0, _PROTOCOL_INSIDE[packet[0] >> 4], 0, 0])
+    checksum = 0 if ip_address(src).version == 4 else None
+    datagram = UDP(sport=sport, dport=dport, chksum=checksum)
+    return bytes(outer(src, dst, 17, fields) / datagram / Raw(header + packet))
+
+
+_PROTOCOL_INSIDE = {4: 4, 6: 41}
+
+
+def outer(source: str, destination: str, protocol: int, fields: Mapping[str, Any]) -> Any:
+    """The header of a tunnel."""
+    if ip_address(source).version == 4:
+        return IP(src=source, dst=destination, proto=protocol, **{"ttl": 64, "id": 0, **fields})
+    return IPv6(src=source, dst=destination, nh=protocol, **{"hlim": 64, **fields})
+
+
+def time_exceeded(packet: bytes, source: str, destination: str) -> bytes:
+    """The ICMP error about a `packet` whose time to live ended."""
+    return _icmp_error(packet, source, destination, ICMP(type=11, code=0), ICMPv6TimeExceeded(code=0))
+
+
+def too_big(packet: bytes, source: str, destination: str, mtu: int) -> bytes:
+    """The ICMP error about a `packet` of more than `mtu` bytes."""
+    ipv4 = ICMP(type=3, code=4, nexthopmtu=mtu)
+    return _icmp_error(packet, source, destination, ipv4, ICMPv6PacketTooBig(mtu=mtu))
+
+
+def _icmp_error(packet: bytes, source: str, destination: str, ipv4: Any, ipv6: Any) -> bytes:
+    if ip_address(source).version == 4:
+        header = IP(src=source, dst=destination, tos=0xC0, ttl=64, id=0)
+        return bytes(header / ipv4 / Raw(packet[:548]))
+    return bytes(IPv6(src=source, dst=destination, hlim=64) / ipv6 / Raw(packet[:1232]))
 
 
 def network(source: str, destination: str, extensions: Sequence[Any], fields: Mapping[str, Any]) -> Any:

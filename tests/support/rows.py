@@ -1,7 +1,7 @@
 """Rows of the table of decisions: what was before, a packet in; a reason, slot, mark and packet out.
 
 A row runs over a core with `check`, once carried out in the packet and once by mark. Rows are made by
-`refused`, `forwarded` and `answered`, so that they read as one line.
+`refused`, `forwarded`, `answered`, `marked`, `sent` and `told`, so that they read as one line.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import pytest
 from l4lb.dataplane.decision import Decision, Reason
 from l4lb.dataplane.table import Table
 from tests.support.cores import KEY, Core
+
+PORTS = (20_000, 4)
+"""The masquerade ports of every balancer in rows: four an address."""
 
 Step = bytes | Table | int
 """What was before: a packet that was decided, a table that was published, milliseconds that went by."""
@@ -31,6 +34,8 @@ class Row:
     before: Sequence[Step] = ()
     kernel: Mapping[str, Any] = field(default_factory=dict)
     """`length`, `checksum_ready` and `gso` of `Balancer.decide`."""
+    sent: bool = False
+    """`out` goes out whether or not packets are rewritten."""
 
 
 def refused(name: str, packet: bytes, reason: Reason, *before: Step, **kernel: Any) -> Row:
@@ -52,6 +57,25 @@ def answered(
     return Row(name, packet, reason, slot, 0x40080000 + frontend + 1, out, before)
 
 
+def marked(
+    name: str, packet: bytes, reason: Reason, slot: int, mark: int, *before: Step, **kernel: Any
+) -> Row:
+    """The packet is left to the kernel in any case."""
+    return Row(name, packet, reason, slot, mark, before=before, kernel=kernel)
+
+
+def sent(
+    name: str, packet: bytes, reason: Reason, slot: int, out: bytes, *before: Step, **kernel: Any
+) -> Row:
+    """`out` is sent to the backend in `slot`, or from it to the client, in any case."""
+    return Row(name, packet, reason, slot, 0, out, before=before, kernel=kernel, sent=True)
+
+
+def told(name: str, packet: bytes, reason: Reason, out: bytes, *before: Step, **kernel: Any) -> Row:
+    """The sender gets the ICMP error `out`."""
+    return Row(name, packet, reason, -1, 0, out, before=before, kernel=kernel, sent=True)
+
+
 def rows(*given: Row) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("row", given, ids=lambda row: row.name)
 
@@ -61,14 +85,31 @@ both_ways = pytest.mark.parametrize("rewrite", [True, False], ids=["rewrite", "m
 
 def check(core: Core, row: Row, table: Table, *, rewrite: bool) -> None:
     """Decide `row.packet` after `row.before`, which begins with `table`, and compare."""
-    balancer = core.balancer.Balancer(capacity=16, key=KEY)
-    balancer.publish(table)
+    balancer = start(core, table)
     now_ms = play(balancer, row.before)
     counted = balancer.reasons()
     decision = balancer.decide(row.packet, now_ms, rewrite=rewrite, **row.kernel)
-    out = row.out if rewrite else None
-    assert decision == Decision(row.reason.verdict, row.reason, row.slot, row.mark, out)
+    out = row.out if rewrite or row.sent else None
+    expected = Decision(row.reason.verdict, row.reason, row.slot, row.mark, out, row.sent)
+    assert decision == expected, compared(row.packet, expected=expected, decided=decision)
     assert balancer.reasons() == counted | {row.reason: counted[row.reason] + 1}
+
+
+def compared(packet: bytes, **decisions: Decision) -> str:
+    """A packet and what was decided about it, for people."""
+    lines = [f"packet {packet.hex()}"]
+    for whose, decision in decisions.items():
+        out = "untouched" if decision.packet is None else decision.packet.hex()
+        lines.append(f"{whose}: {decision.reason.name}, slot {decision.slot}, mark {decision.mark:#x}")
+        lines.append(f"    {'sent' if decision.sent else 'out'} {out}")
+    return "\n".join(lines)
+
+
+def start(core: Core, *steps: Step, **options: Any) -> Any:
+    """A balancer, the smallest with `PORTS` unless `options` say otherwise, that `steps` were played to."""
+    balancer = core.balancer.Balancer(**{"capacity": 16, "key": KEY, "ports": PORTS, **options})
+    play(balancer, steps)
+    return balancer
 
 
 def play(balancer: Any, steps: Sequence[Step], now_ms: int = 0) -> int:

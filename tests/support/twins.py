@@ -7,19 +7,31 @@ from typing import Any
 from l4lb.dataplane.decision import Decision, Verdict
 from l4lb.dataplane.table import Table
 from tests.support.cores import KEY, NATIVE, REFERENCE, Core
+from tests.support.rows import compared
 
 SLOTS = range(64)
+FIRST_PORT = 20_000
+"""The first masquerade port of the first worker."""
 
 
 class Workers:
     """The workers of one core, which share counters and turns."""
+
+    PORTS = 3
+    """Masquerade ports of every worker and address: soon taken."""
 
     def __init__(self, core: Core, capacity: int, workers: int) -> None:
         self._core = core
         self._compiled: Any = None
         self.shared = core.balancer.SharedCounters()
         self.balancers = [
-            core.balancer.Balancer(capacity=capacity, key=KEY, shared=self.shared) for _ in range(workers)
+            core.balancer.Balancer(
+                capacity=capacity,
+                key=KEY,
+                shared=self.shared,
+                ports=(FIRST_PORT + n * self.PORTS, self.PORTS),
+            )
+            for n in range(workers)
         ]
 
     def publish(self, table: Table) -> None:
@@ -31,6 +43,7 @@ class Workers:
         """Everything that can be seen from outside."""
         return {
             "shared": [(self.shared.flows(slot), self.shared.active(slot)) for slot in SLOTS],
+            "untracked": self.shared.untracked(),
             "workers": [
                 {
                     "reasons": balancer.reasons(),
@@ -60,19 +73,29 @@ class Twins:
         """Both decide alike, and as any decision must be."""
         ours: Decision = self.reference.balancers[worker].decide(packet, self.now_ms, **kernel)
         theirs: Decision = self.native.balancers[worker].decide(packet, self.now_ms, **kernel)
-        assert theirs == ours, f"{packet.hex()} {kernel}"
+        assert theirs == ours, f"{kernel}\n{compared(packet, reference=ours, native=theirs)}"
         assert ours.verdict is ours.reason.verdict
         forward = ours.verdict is Verdict.FORWARD
-        assert forward == (ours.slot >= 0) == (ours.mark != 0)
-        assert (ours.packet is not None) == (forward and kernel.get("rewrite", True))
-        assert ours.packet is None or len(ours.packet) == len(packet)
+        assert forward == (ours.slot >= 0)
+        assert forward == (ours.mark != 0 or ours.sent) or ours.verdict is Verdict.ANSWER
+        assert not ours.sent or (ours.mark == 0 and ours.packet is not None)
+        assert ours.sent or ours.packet is None or len(ours.packet) == len(packet)
         return ours
 
     def ask(self, packet: bytes, *, worker: int = 0) -> None:
         """Both foresee alike what they would decide, and find the same flow."""
         ours, theirs = self.reference.balancers[worker], self.native.balancers[worker]
-        assert theirs.preview(packet, self.now_ms) == ours.preview(packet, self.now_ms)
-        assert theirs.find(packet, self.now_ms) == ours.find(packet, self.now_ms)
+        foreseen = {
+            "reference": ours.preview(packet, self.now_ms),
+            "native": theirs.preview(packet, self.now_ms),
+        }
+        assert foreseen["native"] == foreseen["reference"], f"foreseen\n{compared(packet, **foreseen)}"
+        assert theirs.find(packet, self.now_ms) == ours.find(packet, self.now_ms), packet.hex()
+
+    def ask_source(self, source: tuple[bytes, int, int], *, worker: int = 0) -> None:
+        """Both find the same flow by its masquerade source: address, port and protocol."""
+        ours, theirs = self.reference.balancers[worker], self.native.balancers[worker]
+        assert theirs.find_source(*source, self.now_ms) == ours.find_source(*source, self.now_ms), source
 
     def expire(self) -> None:
         for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):

@@ -12,7 +12,16 @@ from typing import Any, NoReturn
 
 import click
 
-from tests.support.lab import LAST_BACKEND, ROOT, Lab, LabError, existing_labs, unavailable
+from tests.support.lab import (
+    LAST_BACKEND,
+    ROOT,
+    SHAPES,
+    SMALL_MTUS,
+    Lab,
+    LabError,
+    existing_labs,
+    unavailable,
+)
 from tests.support.lab.lab import DEFAULT_PREFIX, PREFIX
 from tests.support.lab.process import in_namespace
 
@@ -55,14 +64,38 @@ def check_host() -> None:
         fail(INCAPABLE, reason)
 
 
-@main.command(epilog="Example: ./scripts/lab up --backends 5")
+@main.command(epilog="Example: ./scripts/lab up --backends 5 --shape past-gateway")
 @prefix_option
 @click.option("--backends", type=click.IntRange(1, LAST_BACKEND), default=3, show_default=True)
+@click.option(
+    "--shape",
+    type=click.Choice(SHAPES),
+    default=SHAPES[0],
+    show_default=True,
+    help="Who reaches whom, and how (above).",
+)
+@click.option(
+    "--small-mtu",
+    type=click.Choice(SMALL_MTUS),
+    default=SMALL_MTUS[0],
+    show_default=True,
+    help="Two routers with a link of 1400 bytes between them, before or behind the gateway.",
+)
 @click.option("--offloads/--no-offloads", default=True, show_default=True, help="Segmentation and checksums.")
-def up(prefix: str, backends: int, offloads: bool) -> None:
-    """Make the lab, and leave it up; one of this prefix that stands is made anew."""
+def up(prefix: str, backends: int, shape: str, small_mtu: str, offloads: bool) -> None:
+    """Make the lab, and leave it up; one of this prefix that stands is made anew.
+
+    \b
+    through-gateway  backends answer by the gateway, their default route
+    past-gateway     the client has a leg among the backends, who answer it there
+    one-armed        client, gateway and backends on one segment
+    own-router       backends have no route but their segment; `peer` is a client there
+    """
     check_host()
-    lab = Lab(prefix, backends, offloads=offloads)
+    try:
+        lab = Lab(prefix, backends, shape=shape, small_mtu=small_mtu, offloads=offloads)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     lab.up()
     lab.leave()
     option = "" if prefix == DEFAULT_PREFIX else f"--prefix {prefix} "

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.lab import lines, topology
 from tests.support.lab import namespace as ns
-from tests.support.lab import topology
 from tests.support.lab.errors import LabError, unavailable
 from tests.support.lab.host import Host
 from tests.support.lab.process import Process
@@ -23,8 +23,9 @@ from tests.support.lab.wait import wait_for
 
 DEFAULT_PREFIX = "l4lb"
 STATE = Path("/run/l4lb-lab")
+SHAPE_FILE = "shape"
 PREFIX = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-HOST = re.compile(r"client|gateway|lan|b[1-9][0-9]*")
+HOST = re.compile(r"client|gateway|lan|peer|hop[1-4]|b[1-9][0-9]*")
 READY_TIMEOUT_S = 10.0
 OFFLOADS = ("tso", "gso", "gro", "tx", "rx", "sg")
 
@@ -49,17 +50,28 @@ def existing_labs() -> dict[str, list[str]]:
 class Lab:
     """A client, a gateway and backends in namespaces `<prefix>-<host>`; a context manager.
 
+    `shape` and `small_mtu` choose the network (the package's top draws them).
     `offloads=False` turns segmentation and checksum offload off on every interface.
     `directory` holds logs and sockets while the lab is up, and goes with it.
     """
 
-    def __init__(self, prefix: str | None = None, backends: int = 3, *, offloads: bool = True) -> None:
+    def __init__(
+        self,
+        prefix: str | None = None,
+        backends: int = 3,
+        *,
+        shape: str = topology.THROUGH_GATEWAY,
+        small_mtu: str = "none",
+        offloads: bool = True,
+    ) -> None:
         self.prefix = prefix if prefix is not None else unique_prefix()
         if not PREFIX.fullmatch(self.prefix):
             raise ValueError(f"a lab's prefix is of a-z, 0-9 and single dashes, not {self.prefix!r}")
+        self.shape = shape
+        self.small_mtu = small_mtu
         self.offloads = offloads
         self.directory = STATE / self.prefix
-        self._topology = topology.plan(backends)
+        self._topology = topology.plan(backends, shape, small_mtu)
         self._processes: list[Process] = []
         self._hosts = {
             plan.name: Host(plan, f"{self.prefix}-{plan.name}", self._processes.append, self.directory)
@@ -73,7 +85,13 @@ class Lab:
         backends = sum(name.startswith("b") for name in hosts)
         if not backends or "gateway" not in hosts:
             raise LabError(f"no lab with the prefix {prefix!r} is up: run ./scripts/lab up --prefix {prefix}")
-        return cls(prefix, backends)
+        try:
+            shape, small_mtu = (STATE / prefix / SHAPE_FILE).read_text().split()
+        except (OSError, ValueError) as error:
+            raise LabError(
+                f"the lab {prefix!r} is half built: run ./scripts/lab down --prefix {prefix}"
+            ) from error
+        return cls(prefix, backends, shape=shape, small_mtu=small_mtu)
 
     def __enter__(self) -> Lab:
         self.up()
@@ -90,7 +108,7 @@ class Lab:
         return dict(self._hosts)
 
     def host(self, name: str) -> Host:
-        """A host by its name: client, gateway, lan, b1, b2, …"""
+        """A host by its name: client, gateway, lan, b1, b2, … and those of the shape."""
         try:
             return self._hosts[name]
         except KeyError:
@@ -120,6 +138,7 @@ class Lab:
         try:
             with _exclusive():
                 self.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+                (self.directory / SHAPE_FILE).write_text(f"{self.shape} {self.small_mtu}\n")
                 self._build()
             self._wait_ready()
         except BaseException:
@@ -153,10 +172,10 @@ class Lab:
         hosts = self._hosts.values()
         ns.ip(f"netns add {host.namespace}" for host in hosts)
         for host in hosts:
-            ns.write_sysctls(host.namespace, topology.sysctls(host.plan))
-        ns.ip(topology.link_lines(self._topology, {host.name: host.namespace for host in hosts}))
+            ns.write_sysctls(host.namespace, lines.sysctls(host.plan))
+        ns.ip(lines.link_lines(self._topology, {host.name: host.namespace for host in hosts}))
         for host in hosts:
-            ns.ip(topology.host_lines(host.plan), host.namespace)
+            ns.ip(lines.host_lines(host.plan), host.namespace)
             if not self.offloads:
                 self._turn_offloads_off(host)
 

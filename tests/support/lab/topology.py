@@ -1,4 +1,4 @@
-"""The plan of the network as plain data: who stands where, and the `ip` lines that build it."""
+"""The plan of the network as plain data: who stands where. The package's top describes the shapes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ VIP4 = "203.0.113.0/24"
 VIP6 = "2001:db8:f::/64"
 CLIENTS4, CLIENTS6 = "10.1.0.0/24", "2001:db8:1::/64"
 BACKENDS4, BACKENDS6 = "10.2.0.0/24", "2001:db8:2::/64"
+DEFAULT4, DEFAULT6 = "0.0.0.0/0", "::/0"
 # b1 is .11 and the last usable address is .254.
 LAST_BACKEND = 240
-FIRST_INDEX = 10
+
+THROUGH_GATEWAY = "through-gateway"
+PAST_GATEWAY = "past-gateway"
+ONE_ARMED = "one-armed"
+OWN_ROUTER = "own-router"
+SHAPES = (THROUGH_GATEWAY, PAST_GATEWAY, ONE_ARMED, OWN_ROUTER)
+SMALL_MTUS = ("none", "client", "backends", "both")
+SMALL_MTU = 1400
+
+Routes = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +38,17 @@ class Plan:
 
     name: str
     interfaces: tuple[Interface, ...]
-    routes: tuple[tuple[str, str], ...] = ()
+    routes: Routes = ()
     forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A virtual cable between (host, interface) and (host, interface)."""
+    """A virtual cable between (host, interface) and (host, interface); `mtu` None is the usual 1500."""
 
     a: tuple[str, str]
     b: tuple[str, str]
+    mtu: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,101 +64,125 @@ def backend_names(count: int) -> tuple[str, ...]:
     return tuple(f"b{n}" for n in range(1, count + 1))
 
 
-def plan(backends: int) -> Topology:
-    """The topology of the package's drawing with this many backends (1 to LAST_BACKEND)."""
+def plan(backends: int, shape: str = THROUGH_GATEWAY, small_mtu: str = "none") -> Topology:
+    """A topology with this many backends (1 to LAST_BACKEND); ValueError for what cannot be."""
+    _check(backends, shape, small_mtu)
+    client_hops = small_mtu in ("client", "both")
+    backend_hops = small_mtu in ("backends", "both")
+    # Who stands on the backends' segment, in the order of the bridge's ports.
+    segment = [("hop4", "eth1") if backend_hops else ("gateway", "lan0")]
+    if shape in (PAST_GATEWAY, ONE_ARMED):
+        segment.append(("client", "eth1" if shape == PAST_GATEWAY else "eth0"))
+    if shape == OWN_ROUTER:
+        segment.append(("peer", "eth0"))
+    segment += [(name, "eth0") for name in backend_names(backends)]
+
+    links = []
+    if client_hops:
+        links += [
+            Link(("client", "eth0"), ("hop1", "eth0")),
+            Link(("hop1", "eth1"), ("hop2", "eth0"), SMALL_MTU),
+            Link(("hop2", "eth1"), ("gateway", "wan0")),
+        ]
+    elif shape != ONE_ARMED:
+        links.append(Link(("client", "eth0"), ("gateway", "wan0")))
+    if backend_hops:
+        links += [
+            Link(("gateway", "lan0"), ("hop3", "eth0")),
+            Link(("hop3", "eth1"), ("hop4", "eth0"), SMALL_MTU),
+        ]
+    links += [Link(end, ("lan", end[0])) for end in segment]
+
+    hosts = [_client(shape, client_hops), _gateway(shape, client_hops, backend_hops)]
+    hosts.append(Plan("lan", tuple(Interface(name) for name, _ in segment)))
+    if shape == OWN_ROUTER:
+        hosts.append(Plan("peer", (_at("eth0", 2, 3),), _by(2, 1, VIP4, VIP6)))
+    hosts += _client_hops() if client_hops else ()
+    hosts += _backend_hops() if backend_hops else ()
+    routes = _ways_back(shape, backend_hops)
+    hosts += [
+        Plan(name, (_at("eth0", 2, 10 + n),), routes)
+        for n, name in enumerate(backend_names(backends), start=1)
+    ]
+    return Topology(tuple(hosts), tuple(links))
+
+
+def _check(backends: int, shape: str, small_mtu: str) -> None:
     if not 1 <= backends <= LAST_BACKEND:
         raise ValueError(f"a lab has 1 to {LAST_BACKEND} backends, not {backends}")
-    client = Plan(
-        "client",
-        (Interface("eth0", "10.1.0.2", "2001:db8:1::2"),),
-        routes=(
-            (VIP4, "10.1.0.1"),
-            (VIP6, "2001:db8:1::1"),
-            (BACKENDS4, "10.1.0.1"),
-            (BACKENDS6, "2001:db8:1::1"),
-        ),
-    )
-    gateway = Plan(
-        "gateway",
-        (
-            Interface("wan0", "10.1.0.1", "2001:db8:1::1"),
-            Interface("lan0", "10.2.0.1", "2001:db8:2::1"),
-        ),
-        forwards=True,
-    )
-    servers = tuple(
-        Plan(
-            name,
-            (Interface("eth0", f"10.2.0.{10 + n}", f"2001:db8:2::{10 + n}"),),
-            routes=(("0.0.0.0/0", "10.2.0.1"), ("::/0", "2001:db8:2::1")),
-        )
-        for n, name in enumerate(backend_names(backends), start=1)
-    )
-    lan = Plan("lan", (Interface("gateway"), *(Interface(server.name) for server in servers)))
-    links = (
-        Link(("client", "eth0"), ("gateway", "wan0")),
-        Link(("gateway", "lan0"), ("lan", "gateway")),
-        *(Link((server.name, "eth0"), ("lan", server.name)) for server in servers),
-    )
-    return Topology((client, gateway, lan, *servers), links)
+    if shape not in SHAPES:
+        raise ValueError(f"a lab's shape is one of {', '.join(SHAPES)}, not {shape!r}")
+    if small_mtu not in SMALL_MTUS:
+        raise ValueError(f"the side with the small MTU is one of {', '.join(SMALL_MTUS)}, not {small_mtu!r}")
+    if shape == ONE_ARMED and small_mtu != "none":
+        raise ValueError("a one-armed lab is a single segment: it has no place for a small MTU")
+    if shape == OWN_ROUTER and small_mtu in ("backends", "both"):
+        raise ValueError("with their own router the backends share the gateway's segment: no routers between")
 
 
-def link_lines(topology: Topology, namespace_of: dict[str, str]) -> list[str]:
-    """The batch for `ip` on the host: every cable made straight between two namespaces.
+def _client(shape: str, client_hops: bool) -> Plan:
+    if shape == ONE_ARMED:
+        return Plan("client", (_at("eth0", 2, 2),), _by(2, 1, VIP4, VIP6))
+    routes = _by(1, 1, VIP4, VIP6)
+    if client_hops:
+        routes += _by(1, 1, "10.6.0.0/24", "2001:db8:6::/64")
+    if shape == PAST_GATEWAY:
+        return Plan("client", (_at("eth0", 1, 2), _at("eth1", 2, 2)), routes)
+    return Plan("client", (_at("eth0", 1, 2),), routes + _by(1, 1, BACKENDS4, BACKENDS6))
 
-    The two ends get different interface numbers on purpose. Where they happen to be equal the kernel does
-    not take the pair for a stacked device and reports its carrier up to a second late
-    (linkwatch_urgent_event in net/core/link_watch.c).
-    """
+
+def _gateway(shape: str, client_hops: bool, backend_hops: bool) -> Plan:
+    lan = _at("lan0", 3 if backend_hops else 2, 1)
+    interfaces = (lan,) if shape == ONE_ARMED else (_at("wan0", 6 if client_hops else 1, 1), lan)
+    routes: Routes = ()
+    if client_hops:
+        routes += _by(6, 2, CLIENTS4, CLIENTS6)
+    if backend_hops:
+        routes += _by(3, 2, BACKENDS4, BACKENDS6)
+    return Plan("gateway", interfaces, routes, forwards=True)
+
+
+def _ways_back(shape: str, backend_hops: bool) -> Routes:
+    """The routes of a backend."""
+    if shape == OWN_ROUTER:
+        return ()
+    if shape != PAST_GATEWAY:
+        return _by(2, 1, DEFAULT4, DEFAULT6)
+    routes = _by(2, 2, DEFAULT4, DEFAULT6)
+    if backend_hops:  # the gateway is not on the segment
+        routes += _by(2, 1, "10.3.0.0/24", "2001:db8:3::/64")
+    return routes
+
+
+def _client_hops() -> list[Plan]:
     return [
-        f"link add {link.a[1]} index {FIRST_INDEX + 2 * n} netns {namespace_of[link.a[0]]} type veth"
-        f" peer name {link.b[1]} index {FIRST_INDEX + 2 * n + 1} netns {namespace_of[link.b[0]]}"
-        for n, link in enumerate(topology.links)
+        Plan("hop1", (_at("eth0", 1, 1), _at("eth1", 5, 1)), _by(5, 2, DEFAULT4, DEFAULT6), forwards=True),
+        Plan(
+            "hop2",
+            (_at("eth0", 5, 2), _at("eth1", 6, 2)),
+            _by(5, 1, CLIENTS4, CLIENTS6) + _by(6, 1, DEFAULT4, DEFAULT6),
+            forwards=True,
+        ),
     ]
 
 
-def host_lines(host: Plan) -> list[str]:
-    """The batch for `ip` inside one host's namespace."""
-    lines = ["link set lo up"]
-    if host.name == "lan":
-        # No spanning tree and no snooping: a port forwards at once, and neighbour discovery is not learnt.
-        lines.append("link add br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0")
-        lines.append("link set br0 up")
-    for interface in host.interfaces:
-        if host.name == "lan":
-            lines.append(f"link set {interface.name} master br0")
-        if interface.v4:
-            lines.append(f"addr add {interface.v4}/24 dev {interface.name}")
-        if interface.v6:
-            lines.append(f"addr add {interface.v6}/64 dev {interface.name} nodad")
-        lines.append(f"link set {interface.name} up")
-    lines += [f"route add {destination} via {via}" for destination, via in host.routes]
-    return lines
+def _backend_hops() -> list[Plan]:
+    return [
+        Plan(
+            "hop3",
+            (_at("eth0", 3, 2), _at("eth1", 4, 1)),
+            _by(4, 2, BACKENDS4, BACKENDS6) + _by(3, 1, DEFAULT4, DEFAULT6),
+            forwards=True,
+        ),
+        Plan("hop4", (_at("eth0", 4, 2), _at("eth1", 2, 1)), _by(4, 1, DEFAULT4, DEFAULT6), forwards=True),
+    ]
 
 
-def sysctls(host: Plan) -> dict[str, str]:
-    """Settings below /proc/sys/net, written before the host has interfaces.
+def _at(name: str, network: int, host: int) -> Interface:
+    """An interface with its addresses, 10.N.0.H and 2001:db8:N::H."""
+    return Interface(name, f"10.{network}.0.{host}", f"2001:db8:{network}::{host}")
 
-    A namespace inherits some of the machine's settings: those that matter are all said here.
-    """
-    settings = {
-        # No duplicate address detection: an address can be used at once.
-        "ipv6/conf/all/accept_dad": "0",
-        "ipv6/conf/default/accept_dad": "0",
-        "ipv6/conf/default/dad_transmits": "0",
-        "ipv6/conf/all/disable_ipv6": "0",
-        "ipv6/conf/default/disable_ipv6": "0",
-        "ipv6/conf/default/accept_ra": "0",
-        "ipv4/conf/all/rp_filter": "0",
-        "ipv4/conf/default/rp_filter": "0",
-        "ipv4/ip_forward": str(int(host.forwards)),
-        "ipv6/conf/all/forwarding": str(int(host.forwards)),
-        "ipv6/conf/default/forwarding": str(int(host.forwards)),
-        # Unprivileged programs may answer on the services' real ports.
-        "ipv4/ip_unprivileged_port_start": "0",
-        # Benchmarks open many short connections from one address.
-        "ipv4/ip_local_port_range": "1024 65535",
-    }
-    if host.name == "lan":
-        settings |= {f"bridge/bridge-nf-call-{family}tables": "0" for family in ("ip", "ip6", "arp")}
-    return settings
+
+def _by(network: int, host: int, v4: str, v6: str) -> Routes:
+    """Routes to a network of each family by a next hop."""
+    return ((v4, f"10.{network}.0.{host}"), (v6, f"2001:db8:{network}::{host}"))

@@ -13,10 +13,14 @@ from rich.console import Console
 
 from tests.support.lab import Lab, LabError, unavailable, unique_prefix
 from tests.support.scenarios import report
-from tests.support.scenarios.base import IncapableError, Result, Scenario, Stage
+from tests.support.scenarios.base import IncapableError, Result, Stage
 from tests.support.scenarios.catalog import SCENARIOS
+from tests.support.scenarios.play import play
+from tests.support.scenarios.scenario import Scenario
 
-DATAPATHS = ("auto", "mark", "rewrite", "reference")
+DATAPATHS = ("auto", "offload", "mark", "rewrite", "reference")
+# With fewer a share of a tenth, or a turn of a scheduler, would say nothing.
+LEAST_REQUESTS, MOST_REQUESTS = 30, 20_000
 FAILED, INCAPABLE, SIGNALLED = 1, 3, 128
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,13 +45,20 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@click.command(epilog="Example: ./scripts/demo --datapath rewrite --json")
+@click.command(epilog="Example: ./scripts/demo --scenario dsr --datapath rewrite --json")
 @click.option("--scenario", type=click.Choice(list(SCENARIOS)), default="nat", show_default=True)
 @click.option("--list", "list_them", is_flag=True, help="List the scenarios and end.")
 @click.option("--datapath", type=click.Choice(DATAPATHS), help="Instead of what the configuration says.")
+@click.option(
+    "--requests",
+    type=click.IntRange(LEAST_REQUESTS, MOST_REQUESTS),
+    help="HTTP requests, and as many datagrams.  [default: the scenario's]",
+)
 @click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
 @click.option("--keep", is_flag=True, help="Leave the lab up with all that runs in it.")
-def main(scenario: str, list_them: bool, datapath: str | None, as_json: bool, keep: bool) -> None:
+def main(
+    scenario: str, list_them: bool, datapath: str | None, requests: int | None, as_json: bool, keep: bool
+) -> None:
     """Show the balancer at work: clients, a gateway and servers in network namespaces, real traffic.
 
     Exit codes: 0 all went as it should, 1 it did not, 2 wrong arguments, 3 root or a kernel feature is
@@ -65,28 +76,35 @@ def main(scenario: str, list_them: bool, datapath: str | None, as_json: bool, ke
     # With --json the talk goes to standard error and the object stands alone.
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     result = Result(scenario)
-    code = play(SCENARIOS[scenario], result, datapath, keep, console)
+    code = show(SCENARIOS[scenario], result, datapath, requests, keep, console)
     report.print_result(console, result)
     if as_json:
         click.echo(json.dumps(result.as_json()))
     sys.exit(code)
 
 
-def play(scenario: Scenario, result: Result, datapath: str | None, keep: bool, console: Console) -> int:
+def show(
+    scenario: Scenario,
+    result: Result,
+    datapath: str | None,
+    requests: int | None,
+    keep: bool,
+    console: Console,
+) -> int:
     """Make the lab, run the scenario, remove the lab; returns the exit code."""
     reason = unavailable()
     if reason is not None:
         result.problems.append(reason)
         return INCAPABLE
-    lab = Lab(unique_prefix("demo"), scenario.backends)
+    lab = Lab(unique_prefix("demo"), scenario.backends, shape=scenario.shape)
 
     def say(what: str) -> None:
         console.print(f"[bold]demo[/]: {what}")
 
     try:
-        say(f"making the lab {lab.prefix}: client, gateway and {scenario.backends} backends")
+        say(f"making the lab {lab.prefix}: client, gateway and {scenario.backends} backends ({lab.shape})")
         lab.up()
-        scenario.run(Stage(lab, datapath, keep, say), result)
+        play(scenario, Stage(lab, datapath, keep, say, requests), result)
     except IncapableError as error:
         result.problems.append(str(error))
         return INCAPABLE
@@ -101,7 +119,7 @@ def play(scenario: Scenario, result: Result, datapath: str | None, keep: bool, c
         if keep:
             lab.leave()
             say("the lab stays, with all that runs in it:")
-            for line in how_to_use(lab):
+            for line in how_to_use(scenario, lab):
                 console.print(f"  {line}", markup=False)
         else:
             say("removing the lab")
@@ -117,15 +135,18 @@ def remove(lab: Lab, result: Result) -> None:
         result.problems.append(f"removing the lab: {error}; try ./scripts/lab down --prefix {lab.prefix}")
 
 
-def how_to_use(lab: Lab) -> tuple[str, ...]:
+def how_to_use(scenario: Scenario, lab: Lab) -> list[str]:
     """Commands that a person may want to run in a lab that was kept."""
     option = f"--prefix {lab.prefix}"
-    return (
+    l4lb = f"l4lb --socket {lab.directory}/l4lb.sock"
+    web = [load for load in scenario.loads if load.kind == "http"]
+    commands = [(load.sender, f"curl -sS 'http://{load.endpoint.removesuffix(':80')}/'") for load in web]
+    commands += [("gateway", f"{l4lb} status"), *scenario.hints]
+    return [
         f"./scripts/lab status {option}",
-        f"./scripts/lab exec {option} client curl -sS http://203.0.113.10/",
-        f"./scripts/lab exec {option} gateway l4lb --socket {lab.directory}/l4lb.sock status",
+        *(f"./scripts/lab exec {option} {host} {line.format(l4lb=l4lb)}" for host, line in commands),
         f"./scripts/lab down {option}",
-    )
+    ]
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ class Balancer:
         """`l4lb backends ls`, a row for each backend of each service."""
         return [json.loads(line) for line in self.command("backends", "ls", "--json").splitlines()]
 
+    def flows(self, service: str) -> list[dict[str, Any]]:
+        """`l4lb flows ls`, a row for each flow of a service."""
+        printed = self.command("flows", "ls", "--service", service, "--limit", "100000", "--json")
+        return [json.loads(line) for line in printed.splitlines()]
+
     def stop(self) -> None:
         """Stop it as an init system does; LabError unless it ends well and in time."""
         code = self.process.stop(timeout=STOP_TIMEOUT_S)

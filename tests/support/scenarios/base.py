@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tests.support.lab import Lab, LabError
@@ -18,14 +17,15 @@ class IncapableError(LabError):
 class Stage:
     """What a scenario works with.
 
-    `datapath` replaces the configuration's if it is given; `say` tells what goes on; with `keep` the
-    programs shall be left running.
+    `datapath` replaces the configuration's if it is given, `requests` the scenario's number of requests and
+    of datagrams; `say` tells what goes on; with `keep` the programs shall be left running.
     """
 
     lab: Lab
     datapath: str | None
     keep: bool
     say: Callable[[str], None]
+    requests: int | None = None
 
 
 @dataclass
@@ -65,6 +65,12 @@ class Result:
         if ours != theirs:
             self.problems.append(f"{what}: {ours} against {theirs}")
 
+    def prove(self, name: str, value: float | str, holds: bool, wish: str) -> None:
+        """Note a piece of evidence, and a problem where it does not hold; `wish` completes "it should be"."""
+        self.evidence[name] = value
+        if not holds:
+            self.problems.append(f"{name} is {value} and should be {wish}")
+
     def as_json(self) -> dict[str, Any]:
         """The object of `--json`."""
         return {
@@ -87,14 +93,3 @@ class Result:
             },
             "evidence": self.evidence,
         }
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """A name, what it shows in one line, the size of its lab, the configuration, and how it runs."""
-
-    name: str
-    title: str
-    backends: int
-    config: Path
-    run: Callable[[Stage, Result], None]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tests.support.scenarios import nat
-from tests.support.scenarios.base import Scenario
+from tests.support.scenarios import dsr, ipv6, masquerade, nat, offload, tunnel
+from tests.support.scenarios.scenario import Scenario
 
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (nat.SCENARIO,)}
+SCENARIOS: dict[str, Scenario] = {
+    module.SCENARIO.name: module.SCENARIO for module in (nat, dsr, masquerade, tunnel, ipv6, offload)
+}

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from tests.support.scenarios.base import Result
+from tests.support.scenarios.compare import SUMS
 
-BALANCER_COLUMNS = ("scheduled", "flows", "packets_in", "bytes_in", "packets_out", "bytes_out")
+BALANCER_COLUMNS = (
+    "scheduled",
+    "flows",
+    "packets_in",
+    "bytes_in",
+    "packets_out",
+    "bytes_out",
+    "packets_offloaded",
+)
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -17,7 +29,10 @@ def print_result(console: Console, result: Result) -> None:
     if result.backends:
         console.print(backends_table(result))
     if result.balancer:
-        console.print(balancer_table(result))
+        console.print(balancer_table(console, result))
+    shown = {name: value for name, value in result.evidence.items() if name not in (*SUMS, "datapath")}
+    if shown:
+        console.print(evidence_table(shown))
     if result.ok:
         console.print(
             f"[green]ok[/]: {result.requests} requests and {result.datagrams} datagrams, none lost; "
@@ -45,15 +60,32 @@ def backends_table(result: Result) -> Table:
     return table
 
 
-def balancer_table(result: Result) -> Table:
-    """What `l4lb backends ls` says; without columns in which it counts nothing."""
+def balancer_table(console: Console, result: Result) -> Table:
+    """What `l4lb backends ls` says; without columns in which it counts nothing, or that find no room."""
     rows = result.balancer
     columns = [column for column in BALANCER_COLUMNS if any(row.get(column) for row in rows)]
+    table = _balancer_columns(result, columns)
+    # Measured with more room than there is, since a measure never exceeds the room.
+    roomy = console.options.update(width=2 * console.width)
+    if Measurement.get(console, roomy, table).minimum > console.width:
+        table = _balancer_columns(result, [column for column in columns if not column.startswith("bytes")])
+    return table
+
+
+def _balancer_columns(result: Result, columns: list[str]) -> Table:
     title = f"What l4lb counted, datapath {result.evidence.get('datapath', 'unknown')}"
     headings = [column.replace("_", " ") for column in columns]
     table = new_table(title, ("service", "backend"), headings)
-    for row in rows:
+    for row in result.balancer:
         table.add_row(row["service"], row["backend"], *(str(row.get(column, "-")) for column in columns))
+    return table
+
+
+def evidence_table(evidence: Mapping[str, float | str]) -> Table:
+    """What the scenario is there to prove."""
+    table = new_table("Evidence", ("what",), ("number",))
+    for name, value in evidence.items():
+        table.add_row(name.replace("_", " "), str(value))
     return table
 
 

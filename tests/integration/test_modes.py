@@ -1,0 +1,121 @@
+"""Every cell of mode by datapath by protocol by family, on real traffic between real programs.
+
+Each mode has the network that it is for: NAT a gateway on the backends' way back, direct return and tunnels
+a way past it, masquerade backends that have no route to the client at all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, serving, shares
+from tests.support import servers
+from tests.support.lab import Lab, unique_prefix
+
+pytestmark = pytest.mark.root
+SHAPES = {
+    "nat": "through-gateway",
+    "masquerade": "own-router",
+    "dsr": "past-gateway",
+    "ipip": "past-gateway",
+    "gue": "past-gateway",
+}
+ITSELF = ("dsr", "ipip", "gue")
+DATAPATHS = ("offload", "mark", "rewrite", "reference")
+SERVICE = """
+    - name: {name}
+      forward: {mode}
+      listen: "{listen}"
+      scheduler: round-robin
+      backends: [{backends}]
+"""
+EVENLY = {"b1": 2, "b2": 2, "b3": 2}
+
+
+def config(mode: str, datapath: str, *, mixed: bool = False, backends: int = 3) -> str:
+    """A web and an echo service of each family, by `mode`; `mixed` gives each the backends of the other
+    family."""
+    text = f"l4:\n  datapath: {datapath}\n  services:\n"
+    for name, port, own in (("web", "80/tcp", ":8080"), ("echo", "7/udp", ":7")):
+        for family, vip in ((4, VIP4), (6, f"[{VIP6}]")):
+            to_ipv6 = (family == 6) != mixed
+            suffix = "" if mode in ITSELF else own
+            hosts = [f"[2001:db8:2::{n}]" if to_ipv6 else f"10.2.0.{n}" for n in (11, 12, 13)[:backends]]
+            listed = ", ".join(f'"{host}{suffix}"' for host in hosts)
+            text += SERVICE.format(name=f"{name}{family}", mode=mode, listen=f"{vip}:{port}", backends=listed)
+    return text
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def ready(request, no_lab_because) -> Iterator[tuple[str, Lab]]:
+    """A lab with servers and backends prepared for a mode."""
+    mode = request.param
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(unique_prefix("test"), shape=SHAPES[mode]))
+        stack.enter_context(serving(lab, http=(80, 8080), udp=(7,)))
+        for host in lab.backends if mode in ITSELF else ():
+            words = ["--vip", VIP4, "--vip", VIP6, "--forward", mode, "--apply"]
+            if mode != "dsr":
+                servers.start_decapsulator(host).wait_ready()
+                words += ["--tunnel-device", servers.DECAPSULATOR_DEVICE]
+            servers.real_server(host, *words)
+        yield mode, lab
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_tcp_and_udp_over_both_families_reach_each_backend_in_turn(ready, datapath):
+    mode, lab = ready
+    with balancing(lab, config(mode, datapath)) as running:
+        assert running.status()["datapath"] == datapath
+        for vip in (VIP4, VIP6):
+            assert shares([get(lab, vip) for _ in range(6)]) == EVENLY, vip
+            assert shares([ask(lab, vip, 7) for _ in range(6)]) == EVENLY, vip
+        status = running.status()
+        assert status["undecided"] == 0
+        assert sum(queue.get("send_failed", 0) for queue in status["queues"]) == 0
+        assert sum(queue.get("verdict_errors", 0) for queue in status["queues"]) == 0
+        rows = running.backends()
+        assert all(row["scheduled"] == 2 for row in rows)
+        assert all((row["packets_out"] is None) == (mode in ITSELF) for row in rows)
+        # A request has at least SYN, ACK, the request and FIN; a datagram is one packet.
+        for row in rows:
+            least = 2 * 4 if row["service"].startswith("web") else 2
+            assert row["packets_in"] >= least
+            if mode not in ITSELF:
+                assert row["packets_out"] >= 2
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_large_pages_arrive_whole(ready, datapath):
+    mode, lab = ready
+    with balancing(lab, config(mode, datapath)):
+        for vip in (f"http://{VIP4}", f"http://[{VIP6}]"):
+            page = lab.client.run(["curl", "-sS", "-m", "10", f"{vip}/bytes/1000000"], timeout=20)
+            assert len(page.stdout) == 1_000_000
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_tunnels_carry_the_other_family(ready, datapath):
+    mode, lab = ready
+    if mode not in ("ipip", "gue"):
+        pytest.skip("only tunnels mix families")
+    with balancing(lab, config(mode, datapath, mixed=True)):
+        for vip in (VIP4, VIP6):
+            assert shares([get(lab, vip) for _ in range(6)]) == EVENLY, vip
+
+
+def test_masqueraded_flows_show_their_source(ready):
+    mode, lab = ready
+    if mode != "masquerade":
+        pytest.skip("only masquerade changes the source")
+    with balancing(lab, config(mode, "mark")) as running:
+        get(lab)
+        rows = [json.loads(line) for line in running.command("flows", "ls", "--json").splitlines()]
+        (flow,) = [row for row in rows if row["service"] == "web4"]
+        address, _, port = flow["source"].rpartition(":")
+        assert address == "10.2.0.1"
+        assert 1024 <= int(port) <= 32767

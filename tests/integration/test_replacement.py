@@ -1,0 +1,101 @@
+"""SIGUSR2: the program is replaced, flows and queued packets stay."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+
+import pytest
+
+from tests.integration.gateway import VIP4, balancing, get, serving
+from tests.support.lab import Lab, wait_for
+
+pytestmark = pytest.mark.root
+CONFIG = """
+l4:
+  datapath: {datapath}
+  services:
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      scheduler: round-robin
+      backends: [10.2.0.11:8080, 10.2.0.12:8080, 10.2.0.13:8080]
+    - name: bulk
+      listen: 203.0.113.10:8001/tcp
+      scheduler: source-hash
+      backends: [10.2.0.11, 10.2.0.12, 10.2.0.13]
+    - name: full
+      listen: 203.0.113.11:80/tcp
+      forward: masquerade
+      backends: [10.2.0.11:8080]
+"""
+TIMES = 10
+
+
+def replace(running, number: int) -> None:
+    """Sends SIGUSR2 and waits until the new program says that it has taken over."""
+    os.kill(running.process.pid, signal.SIGUSR2)
+
+    def replaced() -> bool:
+        running.process.check_running()
+        return running.process.output().count("msg=replaced") == number
+
+    wait_for(replaced, 20, f"replacement {number}")
+    wait_for(lambda: running.socket.exists(), 10, "the admin socket")
+
+
+@pytest.mark.parametrize("datapath", ["offload", "mark", "rewrite"])
+def test_ten_replacements_under_load_fail_no_request_and_break_no_transfer(lab: Lab, datapath):
+    with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath=datapath)) as running:
+        pid = running.status()["pid"]
+        bulk = [host.popen(["iperf3", "-s", "-p", "8001"]) for host in lab.backends]
+        for host in lab.backends:
+            host.wait_listening(8001)
+        transfer = lab.client.popen(
+            ["iperf3", "-c", VIP4, "-p", "8001", "-t", "60", "-b", "100M", "-J"], log="iperf3.json"
+        )
+        wrk = lab.client.popen(
+            ["wrk", "-t1", "-c16", "-d60s", "--timeout", "10s", f"http://{VIP4}/"], log="wrk.log"
+        )
+        wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
+        before = running.status()
+        for number in range(1, TIMES + 1):
+            replace(running, number)
+        after = running.status()
+        # Round-robin would send a flow that was forgotten elsewhere, and the server there would reset it.
+        assert after["pid"] == pid
+        assert after["flows"] >= 17
+        assert after["reasons"]["flow"] > before["reasons"]["flow"] or datapath == "offload"
+        for process in (wrk, transfer):
+            process.send(signal.SIGINT)
+            process.wait(20)
+        assert "Socket errors" not in wrk.output(), wrk.output()
+        assert "Non-2xx" not in wrk.output()
+        answer = json.loads(transfer.output())
+        assert answer["end"]["sum_sent"]["bytes"] > 10_000_000
+        for server in bulk:
+            server.stop()
+
+
+def test_a_masqueraded_connection_goes_on(lab: Lab):
+    with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath="mark")) as running:
+        with lab.client.enter():
+            connection = http.client.HTTPConnection("203.0.113.11", 80, timeout=5)
+            connection.request("GET", "/")
+            connection.getresponse().read()
+        replace(running, 1)
+        connection.request("GET", "/")
+        assert connection.getresponse().read() == b"b1\n"
+        connection.close()
+        assert get(lab, "203.0.113.11") == "b1"
+
+
+def test_a_configuration_that_is_wrong_leaves_the_old_program_running(lab: Lab):
+    path = lab.gateway.directory / "l4lb.yaml"
+    with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath="mark")) as running:
+        path.write_text("l4: {services: wrong}\n")
+        os.kill(running.process.pid, signal.SIGUSR2)
+        wait_for(lambda: "replacement failed" in running.process.output(), 10, "the refusal")
+        assert get(lab) in {"b1", "b2", "b3"}
+        assert "l4.services" in running.process.output()
