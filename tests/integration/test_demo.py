@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.lab import ROOT, Lab, existing_labs, unique_prefix
-from tests.support.scenarios import dsr, ipv6, masquerade, offload, traffic, tunnel
+from tests.support.scenarios import compare, dsr, ipv6, masquerade, offload, traffic, tunnel
 from tests.support.scenarios.__main__ import DATAPATHS, how_to_use
 from tests.support.scenarios.base import Result, Stage
 from tests.support.scenarios.catalog import SCENARIOS
@@ -49,7 +49,7 @@ def test_nat_spreads_by_weight_and_all_counts_agree(datapath: str) -> None:
     assert sum(backend["requests"] for backend in shown["backends"].values()) == 300
 
 
-def dsr_proved(evidence: dict[str, Any]) -> bool:
+def dsr_proved(evidence: dict[str, int]) -> bool:
     return (
         evidence["replies_through_gateway"] == 0
         and evidence["requests_through_gateway"] == evidence["packets_in"] > 300
@@ -58,7 +58,7 @@ def dsr_proved(evidence: dict[str, Any]) -> bool:
     )
 
 
-def tunnel_proved(evidence: dict[str, Any]) -> bool:
+def tunnel_proved(evidence: dict[str, int]) -> bool:
     return (
         dsr_proved(evidence)
         and evidence["encapsulated"] == evidence["packets_in"]
@@ -67,15 +67,15 @@ def tunnel_proved(evidence: dict[str, Any]) -> bool:
     )
 
 
-def masquerade_proved(evidence: dict[str, Any]) -> bool:
+def masquerade_proved(evidence: dict[str, int]) -> bool:
     return evidence["clients_seen_by_servers"] == 1 and evidence["hairpin_requests"] == 18
 
 
-def ipv6_proved(evidence: dict[str, Any]) -> bool:
+def ipv6_proved(evidence: dict[str, int]) -> bool:
     return evidence["ipv4_packets"] == 0 and evidence["ipv6_packets"] > 2 * 300
 
 
-def offload_proved(evidence: dict[str, Any]) -> bool:
+def offload_proved(evidence: dict[str, int]) -> bool:
     seen, total = evidence["packets_to_user_space"], evidence["packets_total"]
     return (
         total > 2 * 1200
@@ -97,7 +97,7 @@ def offload_proved(evidence: dict[str, Any]) -> bool:
     ],
 )
 def test_a_scenario_proves_what_it_is_there_for(
-    scenario: str, requests: int, sent: tuple[int, int], proved: Callable[[dict[str, Any]], bool]
+    scenario: str, requests: int, sent: tuple[int, int], proved: Callable[[dict[str, int]], bool]
 ) -> None:
     code, shown = demo("--scenario", scenario, "--requests", str(requests))
     if code == 3:
@@ -163,6 +163,8 @@ def test_a_scenario_fails_where_its_evidence_does(
 ) -> None:
     monkeypatch.setattr(traffic, "REQUEST_TIMEOUT_S", 0.5)
     monkeypatch.setattr(traffic, "ECHO_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(compare, "COUNTS_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(tunnel, "ARRIVAL_TIMEOUT_S", 1.0)
     result = Result(scenario.name)
     with Lab(unique_prefix("test"), shape=scenario.shape) as lab:
         play(scenario, Stage(lab, datapath, False, lambda _: None, requests=6), result)

@@ -1,7 +1,10 @@
 """The flow table (docs/design/decision.md, section 6; layout and bounds in flowtable.pxd)."""
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from l4lb.dataplane.packet cimport FAMILY_IPV6
+from l4lb.dataplane.ports cimport ports_close, ports_free, ports_number, ports_open, ports_place
 from l4lb.dataplane.reasons cimport STATE_ESTABLISHED
+from l4lb.dataplane.sources cimport sources_count
 
 cdef extern from *:
     """
@@ -75,12 +78,13 @@ cdef inline bint same_key(const Flow* a, const Flow* b) noexcept nogil:
     )
 
 
-cdef int table_open(FlowTable* table, uint64_t capacity) except -1:
+cdef int table_open(FlowTable* table, uint64_t capacity, uint32_t first_port, uint32_t ports) except -1:
     cdef uint64_t places = GROUP
     while places < capacity:
         places *= 2
     if places > <uint64_t>1 << 32:
         raise ValueError(f"a flow table of {capacity} flows is too large")
+    ports_open(&table.ports, first_port, ports, places)
     table.mapped = places * (1 + sizeof(Flow))
     table.tags = <uint8_t*>map_memory(table.mapped)
     if table.tags == NULL:
@@ -96,6 +100,7 @@ cdef void table_close(FlowTable* table) noexcept nogil:
     cdef uint32_t group, place
     cdef unsigned occupied
     if table.tags == NULL:
+        ports_close(&table.ports)
         return
     for group in range(table.groups if table.used else 0):
         occupied = ~match16(table.tags + group * GROUP, 0) & 0xFFFF
@@ -105,6 +110,7 @@ cdef void table_close(FlowTable* table) noexcept nogil:
             table_remove(table, table.flows + place)
     munmap(table.tags, table.mapped)
     table.tags = NULL
+    ports_close(&table.ports)
 
 
 cdef Flow* find_in(const FlowTable* table, uint32_t group, uint8_t tag, const Flow* wanted) noexcept nogil:
@@ -144,7 +150,7 @@ cdef bint table_has_room(const FlowTable* table, uint64_t hash, uint32_t tick) n
     return False
 
 
-cdef Flow* free_place(FlowTable* table, uint32_t first, uint32_t second) noexcept nogil:
+cdef Flow* free_place(const FlowTable* table, uint32_t first, uint32_t second) noexcept nogil:
     cdef unsigned in_first = match16(table.tags + <size_t>first * GROUP, 0)
     cdef unsigned in_second = match16(table.tags + <size_t>second * GROUP, 0)
     if popcount(in_second) > popcount(in_first):
@@ -163,19 +169,42 @@ cdef Flow* table_place(FlowTable* table, uint64_t hash, uint32_t tick) noexcept 
     return place
 
 
-cdef void table_count_crowded_out(FlowTable* table, uint64_t hash, uint32_t tick, int change) noexcept nogil:
+cdef int crowded_out(const FlowTable* table, uint64_t hash, uint32_t tick, Flow** flows) noexcept nogil:
+    """The expired flows, at most 32, that a new one with this hash would drive out."""
     cdef uint32_t groups[2]
     cdef Flow* flow
+    cdef int found = 0
     cdef int g, i
     groups[0] = first_group(table, hash)
     groups[1] = second_group(table, hash)
     if free_place(table, groups[0], groups[1]) != NULL:
-        return
+        return 0
     for g in range(1 if groups[0] == groups[1] else 2):
         for i in range(GROUP):
             flow = table.flows + <size_t>groups[g] * GROUP + i
             if tick >= flow.deadline:
-                table_count(table, flow, change)
+                flows[found] = flow
+                found += 1
+    return found
+
+
+cdef void table_count_crowded_out(FlowTable* table, uint64_t hash, uint32_t tick, int change) noexcept nogil:
+    cdef Flow* flows[2 * GROUP]
+    cdef int i
+    for i in range(crowded_out(table, hash, tick, flows)):
+        table_count(table, flows[i], change)
+
+
+cdef bint table_would_free_port(const FlowTable* table, uint64_t hash, uint32_t tick, uint32_t first_number,
+                                uint32_t count) noexcept nogil:
+    cdef Flow* flows[2 * GROUP]
+    cdef int64_t number
+    cdef int i
+    for i in range(crowded_out(table, hash, tick, flows)):
+        number = table_number(table, flows[i])
+        if first_number <= number < <int64_t>first_number + count:
+            return True
+    return False
 
 
 cdef void table_insert(FlowTable* table, Flow* place, uint64_t hash, const Flow* flow) noexcept nogil:
@@ -183,12 +212,22 @@ cdef void table_insert(FlowTable* table, Flow* place, uint64_t hash, const Flow*
     table.tags[place - table.flows] = tag_of(hash)
     table.used += 1
     table_count(table, place, 1)
+    if table.sources.limited[place.slot]:
+        sources_count(table.sources, place.slot, &place.client, place.protocol & FAMILY_IPV6, 1)
 
 
 cdef void table_remove(FlowTable* table, Flow* flow) noexcept nogil:
     table.tags[flow - table.flows] = 0
     table.used -= 1
     table_count(table, flow, -1)
+    if table.ports.size:
+        ports_free(&table.ports, <uint32_t>(flow - table.flows))
+    if table.sources.limited[flow.slot]:
+        sources_count(table.sources, flow.slot, &flow.client, flow.protocol & FAMILY_IPV6, -1)
+
+
+cdef int64_t table_number(const FlowTable* table, const Flow* flow) noexcept nogil:
+    return ports_number(&table.ports, <uint32_t>(flow - table.flows))
 
 
 cdef void table_count(FlowTable* table, const Flow* flow, int change) noexcept nogil:
@@ -240,3 +279,14 @@ cdef void table_prefetch_flow(const FlowTable* table, uint64_t hash) noexcept no
     flow = <const uint8_t*>(table.flows + place + ctz(fits))
     prefetch(flow)
     prefetch(flow + sizeof(Flow) - 1)
+
+
+cdef void table_prefetch_number(const FlowTable* table, uint32_t number) noexcept nogil:
+    prefetch(table.ports.places + number)
+
+
+cdef void table_prefetch_place(const FlowTable* table, uint32_t number) noexcept nogil:
+    cdef int64_t place = ports_place(&table.ports, number)
+    if place >= 0:
+        prefetch(table.flows + place)
+        prefetch(<const uint8_t*>(table.flows + place + 1) - 1)

@@ -75,3 +75,6 @@ cdef inline uint32_t scale(uint32_t x, uint32_t n) noexcept nogil:
 
 
 cdef Key load_key(bytes key) except *
+
+# SipHash-2-4 of any message.
+cdef uint64_t sip_bytes(const Key* key, const uint8_t* data, size_t length) noexcept nogil

@@ -5,6 +5,7 @@ workers take under one mutex. A change of the configuration compiles a new one.
 """
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from l4lb.dataplane.hashing cimport Key
 from l4lb.dataplane.packet cimport Addr, same_addr
 
 cdef extern from "<pthread.h>" nogil:
@@ -18,6 +19,7 @@ cdef extern from "<pthread.h>" nogil:
 
 cdef enum:
     SLOTS = 65536
+    POOL_PROTOCOL = 6       # any: addresses of the pool serve all protocols
 
 cdef enum:
     ROUND_ROBIN
@@ -29,19 +31,46 @@ cdef enum:
     POWER_OF_TWO
 
 
+cdef enum:
+    FORWARD_NAT
+    FORWARD_MASQUERADE
+    FORWARD_DSR
+    FORWARD_IPIP
+    FORWARD_GUE
+
+
 cdef struct BackendView:
     Addr address
     uint16_t port_be        # 0 keeps the packet's
+    uint8_t family          # FAMILY_IPV6 or 0
+    uint8_t source_prefix   # of `source`, in bits
     int service             # -1 where the slot is not configured
+    uint32_t mtu            # of the tunnel's way, 0: unknown
+    uint32_t pool_first     # of the masquerade pool, and how many addresses of it
+    uint32_t pool_count
+    Addr source             # outer, of a tunnel
 
 
 cdef struct ServiceView:
     int scheduler
+    int forward
+    bint sent               # packets are sent, not left to the kernel: masquerade and tunnels
+    int seen                # the row of the TCP table for packets from the client
     uint32_t count          # backends with weight
     uint32_t first          # of them in `slots` and `weights`
     uint64_t weight
     const uint16_t* lookup
     uint32_t lookup_size
+    uint32_t first_vip      # in `marked_vips`
+    uint32_t vips
+    uint32_t source_new_flows   # limits of one client address, 0: none
+    uint32_t source_flows
+    uint32_t number         # of the service among its sources' places
+
+
+cdef struct VipView:
+    Addr address
+    uint8_t family
 
 
 cdef struct RangeView:      # ports of a VIP: `value` is a service; of an endpoint: a segment
@@ -75,27 +104,42 @@ cdef struct SegmentView:
     uint32_t count
 
 
+cdef struct Rules:
+    BackendView* backends   # by slot
+    uint32_t slots_end
+    ServiceView* services
+    uint32_t service_count
+    VipView* marked_vips    # of services with direct return, in the order of their numbers
+    uint16_t* slots
+    uint32_t* weights
+    uint32_t entries
+    AddressMap vips
+    AddressMap endpoints
+    SegmentView* segments
+    FrontendView* frontends
+    AddressMap pool         # under POOL_PROTOCOL, one range each, whose value is the address's index
+    Addr* pool_addresses
+    uint32_t pool_size
+    uint32_t timeout_ms[8]
+    bint learns
+    uint32_t new_flows
+    uint16_t gue_port
+    pthread_mutex_t turns
+    uint32_t* cursors       # by service
+    int64_t* currents       # by entry, for smooth weighted round-robin
+    int64_t* spare          # as large, for a preview to put them back
+
+
 cdef class NativeTable:
     cdef readonly object source
-    cdef object keep        # owns every array below
-    cdef BackendView* backends
-    cdef uint32_t slots_end
-    cdef ServiceView* services
-    cdef uint32_t service_count
-    cdef uint16_t* slots
-    cdef uint32_t* weights
-    cdef uint32_t entries
-    cdef AddressMap vips
-    cdef AddressMap endpoints
-    cdef SegmentView* segments
-    cdef FrontendView* frontends
-    cdef int seen_client    # the row of the TCP table for packets from the client
-    cdef uint32_t timeout_ms[8]
-    cdef pthread_mutex_t turns
-    cdef uint32_t* cursors      # by service
-    cdef int64_t* currents      # by entry, for smooth weighted round-robin
-    cdef int64_t* spare         # as large, for `preview` to put them back
+    cdef object keep        # owns the lookup tables
+    cdef Rules rules
+    cdef int compile_services(self, source) except -1
+    cdef int compile_backends(self, ServiceView* service, int index, s) except -1
+    cdef int compile_answers(self, source) except -1
+    cdef int compile_pool(self, source) except -1
     cdef keep_turns(self, NativeTable previous)
+    cdef number_services(self, const Key* key)
 
 
 cdef void* zeros(size_t count, size_t size) except NULL

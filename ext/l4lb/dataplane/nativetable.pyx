@@ -3,12 +3,14 @@ from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from l4lb.dataplane.hashing cimport sip_bytes
 from l4lb.dataplane.packet cimport FAMILY_IPV6, load_addr, swap16
+from l4lb.dataplane.ports cimport MAX_POOL
 from l4lb.dataplane.tcp cimport FROM_CLIENT, FROM_CLIENT_ONLY
 
 from l4lb.dataplane import decision as words
-from l4lb.dataplane.table import MAX_SLOTS
-from l4lb.model import Scheduler
+from l4lb.dataplane.table import MAX_MARKED_VIPS, MAX_SLOTS, PortRange
+from l4lb.model import Forward, Scheduler
 
 _SCHEDULERS = {
     Scheduler.ROUND_ROBIN: ROUND_ROBIN,
@@ -18,6 +20,13 @@ _SCHEDULERS = {
     Scheduler.SOURCE_HASH: SOURCE_HASH,
     Scheduler.MAGLEV: MAGLEV,
     Scheduler.POWER_OF_TWO: POWER_OF_TWO,
+}
+_FORWARDS = {
+    Forward.NAT: FORWARD_NAT,
+    Forward.MASQUERADE: FORWARD_MASQUERADE,
+    Forward.DSR: FORWARD_DSR,
+    Forward.IPIP: FORWARD_IPIP,
+    Forward.GUE: FORWARD_GUE,
 }
 assert SLOTS == MAX_SLOTS
 
@@ -66,109 +75,187 @@ cdef class NativeTable:
     keeps its turn."""
 
     def __cinit__(self, source not None, NativeTable previous=None):
-        cdef uint32_t entry = 0
-        cdef uint32_t frontend = 0
-        cdef uint32_t segment = 0
-        cdef ServiceView* service
-        cdef uint16_t slot
+        cdef Rules* rules = &self.rules
         self.source = source
         self.keep = []
-        self.service_count = len(source.services)
-        self.services = <ServiceView*>zeros(self.service_count, sizeof(ServiceView))
-        every = [b for s in source.services for b in s.backends]
-        self.slots_end = max([b.slot for b in every], default=-1) + 1
-        if self.slots_end > SLOTS:
-            raise ValueError(f"slot {self.slots_end - 1} is out of range")
-        self.backends = <BackendView*>zeros(self.slots_end, sizeof(BackendView))
-        self.slots = <uint16_t*>zeros(len(every), sizeof(uint16_t))
-        self.weights = <uint32_t*>zeros(len(every), sizeof(uint32_t))
-        for slot in range(self.slots_end):
-            self.backends[slot].service = -1
-        for index, s in enumerate(source.services):
-            service = self.services + <uint32_t>index
-            service.scheduler = _SCHEDULERS[s.scheduler]
-            service.first = entry
-            if len(s.lookup) % 2:
-                raise ValueError(f"the lookup table of {s.name} is not of 16-bit numbers")
-            self.keep.append(s.lookup)
-            service.lookup = <const uint16_t*><const char*>(<bytes>s.lookup)
-            service.lookup_size = len(s.lookup) // 2
-            for value in memoryview(s.lookup).cast("H"):
-                if value >= self.slots_end:
-                    raise ValueError(f"the lookup table of {s.name} names the unknown slot {value}")
-            for b in s.backends:
-                slot = b.slot
-                self.backends[slot].address = load_addr(b.address)
-                self.backends[slot].port_be = swap16(b.port)
-                self.backends[slot].service = index
-                if b.weight:
-                    self.slots[entry] = slot
-                    self.weights[entry] = b.weight
-                    service.weight += <uint32_t>b.weight
-                    entry += 1
-            service.count = entry - service.first
-            if service.count and not service.lookup_size:
-                raise ValueError(f"the lookup table of {s.name} is empty")
-        self.entries = entry
-        fill_map(&self.vips, source.vips, False)
-        fill_map(&self.endpoints, source.endpoints, True)
-        flat = [s for ranges in source.endpoints.values() for s in ranges]
-        self.segments = <SegmentView*>zeros(len(flat), sizeof(SegmentView))
-        self.frontends = <FrontendView*>zeros(sum([len(s.frontends) for s in flat]), sizeof(FrontendView))
-        for s in flat:
-            self.segments[segment].first_frontend = frontend
-            self.segments[segment].count = len(s.frontends)
-            segment += 1
-            for f in s.frontends:
-                self.frontends[frontend].address = load_addr(f.address)
-                self.frontends[frontend].port_be = swap16(f.port)
-                self.frontends[frontend].slot = f.slot
-                self.frontends[frontend].index = f.index
-                frontend += 1
-        self.seen_client = FROM_CLIENT if source.replies_seen else FROM_CLIENT_ONLY
+        pthread_mutex_init(&rules.turns, NULL)
+        self.compile_services(source)
+        fill_map(&rules.vips, source.vips, False)
+        self.compile_answers(source)
+        self.compile_pool(source)
         for state in words.State:
-            self.timeout_ms[<int>state] = source.timeouts.of(state)
-        pthread_mutex_init(&self.turns, NULL)
-        self.cursors = <uint32_t*>zeros(self.service_count, sizeof(uint32_t))
-        self.currents = <int64_t*>zeros(self.entries, sizeof(int64_t))
-        self.spare = <int64_t*>zeros(self.entries, sizeof(int64_t))
+            rules.timeout_ms[<int>state] = source.timeouts.of(state)
+        rules.learns = source.learns
+        rules.new_flows = source.new_flows
+        rules.gue_port = source.gue_port
+        rules.cursors = <uint32_t*>zeros(rules.service_count, sizeof(uint32_t))
+        rules.currents = <int64_t*>zeros(rules.entries, sizeof(int64_t))
+        rules.spare = <int64_t*>zeros(rules.entries, sizeof(int64_t))
         if previous is not None:
             self.keep_turns(previous)
 
+    cdef int compile_services(self, source) except -1:
+        cdef Rules* rules = &self.rules
+        cdef ServiceView* service
+        cdef VipView* vip
+        cdef uint32_t slot
+        cdef uint32_t vips = 0
+        every = [b for s in source.services for b in s.backends]
+        rules.service_count = len(source.services)
+        rules.services = <ServiceView*>zeros(rules.service_count, sizeof(ServiceView))
+        rules.slots_end = max([b.slot for b in every], default=-1) + 1
+        if rules.slots_end > SLOTS:
+            raise ValueError(f"slot {rules.slots_end - 1} is out of range")
+        rules.backends = <BackendView*>zeros(rules.slots_end, sizeof(BackendView))
+        for slot in range(rules.slots_end):
+            rules.backends[slot].service = -1
+        rules.slots = <uint16_t*>zeros(len(every), sizeof(uint16_t))
+        rules.weights = <uint32_t*>zeros(len(every), sizeof(uint32_t))
+        rules.marked_vips = <VipView*>zeros(sum([len(s.vips) for s in source.services]), sizeof(VipView))
+        for index, s in enumerate(source.services):
+            service = rules.services + <uint32_t>index
+            service.scheduler = _SCHEDULERS[s.scheduler]
+            service.forward = _FORWARDS[s.forward]
+            service.sent = service.forward == FORWARD_MASQUERADE or service.forward >= FORWARD_IPIP
+            service.seen = FROM_CLIENT_ONLY
+            if service.forward == FORWARD_MASQUERADE or (service.forward == FORWARD_NAT and source.replies_seen):
+                service.seen = FROM_CLIENT
+            service.source_new_flows = s.source_new_flows
+            service.source_flows = s.source_flows
+            if len(s.vips) > MAX_MARKED_VIPS:
+                raise ValueError(f"{s.name} has {len(s.vips)} VIPs, and a mark tells {MAX_MARKED_VIPS} apart")
+            service.first_vip = vips
+            service.vips = len(s.vips)
+            for raw in s.vips:
+                vip = rules.marked_vips + vips
+                vip.address = load_addr(raw)
+                vip.family = FAMILY_IPV6 if len(raw) == 16 else 0
+                vips += 1
+            self.compile_backends(service, index, s)
+        return 0
+
+    cdef int compile_backends(self, ServiceView* service, int index, s) except -1:
+        cdef Rules* rules = &self.rules
+        cdef BackendView* backend
+        if len(s.lookup) % 2:
+            raise ValueError(f"the lookup table of {s.name} is not of 16-bit numbers")
+        self.keep.append(s.lookup)
+        service.lookup = <const uint16_t*><const char*>(<bytes>s.lookup)
+        service.lookup_size = len(s.lookup) // 2
+        for value in memoryview(s.lookup).cast("H"):
+            if value >= rules.slots_end:
+                raise ValueError(f"the lookup table of {s.name} names the unknown slot {value}")
+        service.first = rules.entries
+        for b in s.backends:
+            backend = rules.backends + <uint32_t>b.slot
+            backend.address = load_addr(b.address)
+            backend.port_be = swap16(b.port)
+            backend.family = FAMILY_IPV6 if len(b.address) == 16 else 0
+            backend.service = index
+            backend.mtu = b.mtu
+            if service.forward >= FORWARD_IPIP:
+                if len(b.source) != len(b.address) or not 0 <= b.source_prefix <= 8 * len(b.source):
+                    raise ValueError(f"{s.name}: a tunnel needs a source and prefix of the backend's family")
+                backend.source = load_addr(b.source)
+                backend.source_prefix = b.source_prefix
+            backend.pool_first, backend.pool_count = b.pool
+            if sum(b.pool) > len(self.source.pool):
+                raise ValueError(f"{s.name}: the pool has no addresses {b.pool}")
+            if b.weight:
+                rules.slots[rules.entries] = b.slot
+                rules.weights[rules.entries] = b.weight
+                service.weight += <uint32_t>b.weight
+                rules.entries += 1
+        service.count = rules.entries - service.first
+        if service.count and not service.lookup_size:
+            raise ValueError(f"the lookup table of {s.name} is empty")
+        return 0
+
+    cdef int compile_answers(self, source) except -1:
+        cdef Rules* rules = &self.rules
+        cdef FrontendView* frontend
+        cdef SegmentView* segment
+        cdef uint32_t frontends = 0
+        cdef uint32_t segments = 0
+        fill_map(&rules.endpoints, source.endpoints, True)
+        flat = [s for ranges in source.endpoints.values() for s in ranges]
+        rules.segments = <SegmentView*>zeros(len(flat), sizeof(SegmentView))
+        rules.frontends = <FrontendView*>zeros(sum([len(s.frontends) for s in flat]), sizeof(FrontendView))
+        for s in flat:
+            segment = rules.segments + segments
+            segment.first_frontend = frontends
+            segment.count = len(s.frontends)
+            segments += 1
+            for f in s.frontends:
+                frontend = rules.frontends + frontends
+                frontend.address = load_addr(f.address)
+                frontend.port_be = swap16(f.port)
+                frontend.slot = f.slot
+                frontend.index = f.index
+                frontends += 1
+        return 0
+
+    cdef int compile_pool(self, source) except -1:
+        cdef Rules* rules = &self.rules
+        cdef uint32_t index
+        if len(source.pool) > MAX_POOL:
+            raise ValueError(f"the pool has {len(source.pool)} addresses, and may have {MAX_POOL}")
+        rules.pool_size = len(source.pool)
+        rules.pool_addresses = <Addr*>zeros(MAX_POOL, sizeof(Addr))
+        for index in range(rules.pool_size):
+            rules.pool_addresses[index] = load_addr(source.pool[index])
+        every_port = {
+            (raw, POOL_PROTOCOL): (PortRange(0, 65535, index),) for index, raw in enumerate(source.pool)
+        }
+        return fill_map(&rules.pool, every_port, False)
+
     cdef keep_turns(self, NativeTable previous):
+        cdef Rules* old = &previous.rules
+        cdef Rules* new = &self.rules
         cdef int before, after
         places = {s.name: i for i, s in enumerate(previous.source.services)}
-        pthread_mutex_lock(&previous.turns)
+        pthread_mutex_lock(&old.turns)
         for after, s in enumerate(self.source.services):
             before = places.get(s.name, -1)
-            if before >= 0 and same_service(previous, before, self, after):
-                self.cursors[after] = previous.cursors[before]
-                memcpy(self.currents + self.services[after].first,
-                       previous.currents + previous.services[before].first,
-                       self.services[after].count * sizeof(int64_t))
-        pthread_mutex_unlock(&previous.turns)
+            if before >= 0 and same_service(old, before, new, after):
+                new.cursors[after] = old.cursors[before]
+                memcpy(new.currents + new.services[after].first, old.currents + old.services[before].first,
+                       new.services[after].count * sizeof(int64_t))
+        pthread_mutex_unlock(&old.turns)
+
+    cdef number_services(self, const Key* key):
+        """Numbers the services for their sources. All balancers have one key, so it is the same each time."""
+        cdef uint32_t index
+        for index in range(self.rules.service_count):
+            name = self.source.services[index].name.encode()
+            self.rules.services[index].number = <uint32_t>sip_bytes(key, name, len(name))
 
     def __dealloc__(self):
-        pthread_mutex_destroy(&self.turns)
-        PyMem_RawFree(self.cursors)
-        PyMem_RawFree(self.currents)
-        PyMem_RawFree(self.spare)
-        PyMem_RawFree(self.services)
-        PyMem_RawFree(self.backends)
-        PyMem_RawFree(self.slots)
-        PyMem_RawFree(self.weights)
-        PyMem_RawFree(self.vips.places)
-        PyMem_RawFree(self.vips.ranges)
-        PyMem_RawFree(self.endpoints.places)
-        PyMem_RawFree(self.endpoints.ranges)
-        PyMem_RawFree(self.segments)
-        PyMem_RawFree(self.frontends)
+        cdef Rules* rules = &self.rules
+        pthread_mutex_destroy(&rules.turns)
+        PyMem_RawFree(rules.cursors)
+        PyMem_RawFree(rules.currents)
+        PyMem_RawFree(rules.spare)
+        PyMem_RawFree(rules.services)
+        PyMem_RawFree(rules.backends)
+        PyMem_RawFree(rules.marked_vips)
+        PyMem_RawFree(rules.slots)
+        PyMem_RawFree(rules.weights)
+        PyMem_RawFree(rules.vips.places)
+        PyMem_RawFree(rules.vips.ranges)
+        PyMem_RawFree(rules.endpoints.places)
+        PyMem_RawFree(rules.endpoints.ranges)
+        PyMem_RawFree(rules.segments)
+        PyMem_RawFree(rules.frontends)
+        PyMem_RawFree(rules.pool.places)
+        PyMem_RawFree(rules.pool.ranges)
+        PyMem_RawFree(rules.pool_addresses)
 
 
-cdef bint same_service(NativeTable old, int before, NativeTable new, int after) noexcept:
+cdef bint same_service(const Rules* old, int before, const Rules* new, int after) noexcept:
     """Whether a service's scheduler and backends are what they were, so that its cursor holds."""
-    cdef ServiceView* a = old.services + before
-    cdef ServiceView* b = new.services + after
+    cdef const ServiceView* a = old.services + before
+    cdef const ServiceView* b = new.services + after
     return (
         a.scheduler == b.scheduler
         and a.count == b.count

@@ -1,9 +1,9 @@
-"""Parsing and rewriting of IPv4 and IPv6, TCP and UDP (docs/design/decision.md, sections 1 and 9).
+"""Parsing of IPv4 and IPv6, TCP and UDP (docs/design/decision.md, section 1).
 
 Everything is read through bounds: `have` is how far memory goes, `total` how far the packet says it
 goes. Nothing is copied and nothing raises; a packet that cannot be read has a reason.
 """
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from l4lb.dataplane.reasons cimport (
@@ -20,8 +20,6 @@ cdef enum:
     EXT_ROUTING = 43
     EXT_FRAGMENT = 44
     EXT_DESTINATION = 60
-    UDP_CHECKSUM = 6
-    TCP_CHECKSUM = 16
 
 
 cdef Addr load_addr(bytes raw) except *:
@@ -154,126 +152,3 @@ cdef int parse_transport(Packet* packet, uint8_t protocol) noexcept nogil:
     if packet.l4 + said > packet.total:
         return REASON_MALFORMED
     return -1
-
-
-# Checksums. Sums are over 16-bit words in memory order: one's complement addition does not care
-# about byte order (RFC 1071, section 2), so nothing is swapped.
-
-cdef inline uint16_t fold(uint64_t total) noexcept nogil:
-    total = <uint64_t><uint32_t>total + (total >> 32)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return <uint16_t>total
-
-
-cdef inline uint64_t sum_addr(const Addr* addr) noexcept nogil:
-    """The 16-bit words of an address; four 32-bit pieces cannot overflow 64 bits."""
-    return <uint64_t><uint32_t>addr.hi + (addr.hi >> 32) + <uint32_t>addr.lo + (addr.lo >> 32)
-
-
-cdef uint64_t sum_bytes(const uint8_t* data, uint32_t length) noexcept nogil:
-    cdef uint64_t total = 0
-    cdef uint32_t word
-    cdef uint16_t half
-    while length >= 4:
-        memcpy(&word, data, 4)
-        total += word
-        data += 4
-        length -= 4
-    if length >= 2:
-        memcpy(&half, data, 2)
-        total += half
-        data += 2
-        length -= 2
-    if length:
-        half = 0
-        memcpy(&half, data, 1)
-        total += half
-    return total
-
-
-cdef inline void update(uint8_t* field, uint64_t old, uint64_t new) noexcept nogil:
-    """RFC 1624, equation 3: HC' = ~(~HC + ~m + m')."""
-    cdef uint16_t checksum
-    memcpy(&checksum, field, 2)
-    checksum = ~fold(<uint64_t><uint16_t>~checksum + <uint16_t>~fold(old) + new)
-    memcpy(field, &checksum, 2)
-
-
-cdef uint64_t sum_pseudo(const Packet* packet, uint32_t length) noexcept nogil:
-    """The pseudo header (RFC 9293, section 3.1; RFC 8200, section 8.1)."""
-    cdef uint8_t tail[8]
-    tail[0] = <uint8_t>(length >> 24)
-    tail[1] = <uint8_t>(length >> 16)
-    tail[2] = <uint8_t>(length >> 8)
-    tail[3] = <uint8_t>length
-    tail[4] = tail[5] = tail[6] = 0
-    tail[7] = packet.protocol & 0x7F
-    return sum_addr(&packet.source) + sum_addr(&packet.destination) + sum_bytes(tail, 8)
-
-
-cdef void mend_transport(Packet* packet, uint64_t old, uint64_t new) noexcept nogil:
-    """The transport checksum, after addresses or ports whose sum was `old` have become `new`."""
-    cdef bint udp = packet.protocol & 0x7F == PROTO_UDP
-    cdef uint8_t* field = packet.data + packet.l4 + (UDP_CHECKSUM if udp else TCP_CHECKSUM)
-    cdef uint32_t length = packet.total - packet.l4
-    cdef uint32_t said
-    cdef uint16_t checksum
-    if udp:
-        said = be16(packet.data + packet.l4 + 4)
-        if said:
-            length = said
-    memcpy(&checksum, field, 2)
-    if packet.checksum_ready:
-        if udp and checksum == 0 and not packet.protocol & FAMILY_IPV6:
-            return
-        update(field, old, new)
-    elif packet.gso:
-        checksum = fold(sum_pseudo(packet, length))
-        memcpy(field, &checksum, 2)
-        return
-    else:
-        checksum = 0
-        memcpy(field, &checksum, 2)
-        checksum = ~fold(sum_pseudo(packet, length) + sum_bytes(packet.data + packet.l4, length))
-        memcpy(field, &checksum, 2)
-    if udp:
-        memcpy(&checksum, field, 2)
-        if checksum == 0:
-            field[0] = field[1] = 0xFF
-
-
-cdef void write_addr(Packet* packet, uint32_t at_ipv4, uint32_t at_ipv6, const Addr* was,
-                     const Addr* addr) noexcept nogil:
-    cdef uint32_t v4
-    if packet.protocol & FAMILY_IPV6:
-        memcpy(packet.data + at_ipv6, addr, 16)
-    else:
-        v4 = <uint32_t>addr.lo
-        memcpy(packet.data + at_ipv4, &v4, 4)
-        update(packet.data + 10, sum_addr(was), sum_addr(addr))
-
-
-cdef void rewrite_destination(Packet* packet, const Addr* addr, uint16_t port_be) noexcept nogil:
-    cdef Addr was = packet.destination
-    cdef uint16_t port_was = packet.dport_be
-    if port_be == 0:
-        port_be = port_was
-    write_addr(packet, 16, 24, &was, addr)
-    memcpy(packet.data + packet.l4 + 2, &port_be, 2)
-    packet.destination = addr[0]
-    packet.dport_be = port_be
-    mend_transport(packet, sum_addr(&was) + port_was, sum_addr(addr) + port_be)
-
-
-cdef void rewrite_source(Packet* packet, const Addr* addr, uint16_t port_be) noexcept nogil:
-    cdef Addr was = packet.source
-    cdef uint16_t port_was = packet.sport_be
-    if port_be == 0:
-        port_be = port_was
-    write_addr(packet, 12, 8, &was, addr)
-    memcpy(packet.data + packet.l4, &port_be, 2)
-    packet.source = addr[0]
-    packet.sport_be = port_be
-    mend_transport(packet, sum_addr(&was) + port_was, sum_addr(addr) + port_be)

@@ -5,11 +5,12 @@ a datagram, so this is the only way to take several), one pass of the balancer o
 lock, and one `sendmsg` with all verdicts. The rest of the kernel's forwarding path runs inside that
 `sendmsg`, in this thread.
 
-Two ways to answer. *mark*: 40 bytes that carry a mark; the packet itself never came further than its
+Three ways to answer. *mark*: 40 bytes that carry a mark; the packet itself never came further than its
 headers and keeps its segmentation and checksum offloads. *rewrite*: the packet, changed in the receive
 buffer, goes back whole, for a verdict's payload replaces the packet. A loop that marks rewrites all the same
 what is so small that it came whole: that costs less than the kernel's look-ups by mark (measured: 17 % more
-small packets a second), and there is no offload to lose.
+small packets a second), and there is no offload to lose; but not what the kernel is to remember or can do alone.
+*sent*: the packet is dropped, and behind the verdicts another one goes out through a raw socket (`sending`).
 
 The socket is opened and configured by `l4lb.net.queue`; message layouts are those of
 linux/netfilter/nfnetlink_queue.h. Numbers inside nfnetlink attributes are big-endian.
@@ -24,8 +25,13 @@ from libc.string cimport memcpy, memset
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 
-from l4lb.dataplane.balancer cimport Balancer, Candidate, Outcome
-from l4lb.dataplane.reasons cimport REASON_NOT_BALANCED, VERDICT_DROP, VERDICT_FORWARD, verdict_of
+from l4lb.dataplane.balancer cimport Balancer
+from l4lb.dataplane.classify cimport classify, warm
+from l4lb.dataplane.core cimport CARRY_MARK, CARRY_REWRITE, CARRY_SENT, Candidate, Core, Outcome
+from l4lb.dataplane.packet cimport HEADROOM
+from l4lb.dataplane.path cimport decide
+from l4lb.dataplane.reasons cimport REASON_NOT_BALANCED, VERDICT_DROP, verdict_of
+from l4lb.net.sending cimport BATCH, Sender, sender_add, sender_flush, sender_open
 
 from l4lb.dataplane.table import MARK_MASK
 
@@ -123,7 +129,6 @@ cdef extern from *:
     uint64_t now_ms "l4lb_now_ms"() nogil
 
 cdef enum:
-    BATCH = 16
     # A message of ours has about 150 bytes before the payload; the rest is for what kernels may add.
     ROOM = 1024
     # Verdicts of one sendmsg stay below the smallest default send buffer.
@@ -253,14 +258,17 @@ cdef struct Counters:
     uint64_t send_errors        # sends that failed as a whole
     uint64_t overruns           # ENOBUFS
     uint64_t unreadable         # messages that could not be read
-    uint64_t dropped            # packets with a verdict to drop
+    uint64_t dropped            # packets that were decided to be dropped
+    uint64_t sent               # packets sent in the place of others
+    uint64_t send_failed        # those that could not be sent
 
 
 cdef class QueueLoop:
     """Serves one queue through a configured socket until it is told to stop.
 
     `rewrite` says that every packet comes whole and goes back rewritten; `copy_range` is what the socket was configured to
-    copy of each packet, in bytes. `balancer` must have a table when `run` is called.
+    copy of each packet, in bytes. `balancer` must have a table when `run` is called. `raw4` and `raw6` are raw sockets,
+    -1 where there is none; what should be sent through it then fails, and is counted.
     """
 
     cdef int fd
@@ -278,20 +286,23 @@ cdef class QueueLoop:
     cdef iovec send_iov[BATCH * 3]
     cdef QueuePacket packets[BATCH]
     cdef Candidate candidates[BATCH]
+    cdef Sender sender
 
-    def __cinit__(self, Balancer balancer not None, int fd, *, uint16_t queue, uint32_t copy_range, bint rewrite):
+    def __cinit__(self, Balancer balancer not None, int fd, *, uint16_t queue, uint32_t copy_range, bint rewrite,
+                  int raw4=-1, int raw6=-1):
         cdef int i
         self.balancer = balancer
         self.fd = fd
         self.queue = queue
         self.rewrite = rewrite
-        self.buffer_size = align4(copy_range) + ROOM
+        self.buffer_size = HEADROOM + align4(copy_range) + ROOM
+        sender_open(&self.sender, raw4, raw6)
         self.buffers = <uint8_t*>PyMem_RawCalloc(BATCH, self.buffer_size)
         if self.buffers == NULL:
             raise MemoryError
         for i in range(BATCH):
-            self.receive_iov[i].iov_base = self.buffers + i * self.buffer_size
-            self.receive_iov[i].iov_len = self.buffer_size
+            self.receive_iov[i].iov_base = self.buffers + i * self.buffer_size + HEADROOM
+            self.receive_iov[i].iov_len = self.buffer_size - HEADROOM
             self.received[i].msg_hdr.msg_iov = &self.receive_iov[i]
             self.received[i].msg_hdr.msg_iovlen = 1
             self.prepare(&self.verdicts[i])
@@ -326,6 +337,8 @@ cdef class QueueLoop:
 
     def counts(self):
         """Counters since the start, by name."""
+        self.counters.sent = self.sender.sent
+        self.counters.send_failed = self.sender.failed
         return self.counters
 
     cdef int serve(self) noexcept nogil:
@@ -346,18 +359,23 @@ cdef class QueueLoop:
         cdef int found = 0
         cdef int i
         cdef uint8_t* data
+        cdef uint8_t* writable
         cdef uint32_t room, used
         cdef Kind kind
         for i in range(datagrams):
             data = <uint8_t*>self.receive_iov[i].iov_base
+            writable = data - HEADROOM
             room = self.received[i].msg_len
             if self.received[i].msg_hdr.msg_flags & MSG_TRUNC:
                 self.counters.unreadable += 1
                 continue
             while room:
                 kind = read_message(data, room, &self.packets[found], &used)
+                if kind == IS_PACKET and self.packets[found].data - writable < HEADROOM:
+                    kind = IS_BROKEN  # so close behind another packet that its headers would be overwritten
                 if kind == IS_PACKET:
                     found += 1
+                    writable = data + used
                 elif kind == IS_ERROR:
                     self.counters.verdict_errors += 1
                 elif kind == IS_ACK:
@@ -374,6 +392,7 @@ cdef class QueueLoop:
     cdef void answer(self, int count) noexcept nogil:
         """Decides a batch and sends its verdicts."""
         cdef uint64_t now = now_ms()
+        cdef Core* core = &self.balancer.core
         cdef Outcome outcome
         cdef QueuePacket* packet
         cdef int i
@@ -387,44 +406,45 @@ cdef class QueueLoop:
         for i in range(count):
             packet = &self.packets[i]
             packet.rewrite = self.rewrite or (packet.have == packet.length and not packet.gso)
-            self.balancer.classify(&self.candidates[i], packet.data, packet.have, packet.length,
-                                   packet.checksum_ready, packet.gso, packet.rewrite)
+            classify(core, &self.candidates[i], packet.data, packet.have, packet.length,
+                     packet.checksum_ready, packet.gso, packet.rewrite)
         if count > 1:
             for i in range(count):
-                self.balancer.warm(&self.candidates[i])
+                warm(core, &self.candidates[i])
         for i in range(count):
-            self.balancer.decide_candidate(&self.candidates[i], self.packets[i].rewrite, now, &outcome)
+            decide(core, &self.candidates[i], self.packets[i].rewrite, now, &outcome)
             if bytes + sizeof(VerdictMessage) + self.packets[i].have + 8 > SEND_LIMIT:
                 self.send(parts)
                 parts = 0
                 bytes = 0
             bytes += self.add_verdict(i, &outcome, &parts)
+            if outcome.carry == CARRY_SENT:
+                sender_add(&self.sender, outcome.out, outcome.out_length, outcome.splittable)
         self.balancer.unlock()
         self.send(parts)
+        sender_flush(&self.sender)
 
     cdef size_t add_verdict(self, int i, const Outcome* outcome, int* parts) noexcept nogil:
         """Appends verdict `i` to what will be sent; returns its size."""
         cdef VerdictMessage* message = &self.verdicts[i]
         cdef QueuePacket* packet = &self.packets[i]
-        cdef int verdict = verdict_of(outcome.reason)
-        cdef bint payload = packet.rewrite and verdict == VERDICT_FORWARD
+        cdef bint drop = verdict_of(outcome.reason) == VERDICT_DROP
         cdef uint32_t mark = packet.mark & ~our_marks
         cdef uint32_t padded = align4(packet.have)
         cdef iovec* iov = &self.send_iov[parts[0]]
-        if verdict == VERDICT_FORWARD and not packet.rewrite:
+        if outcome.carry == CARRY_MARK:
             mark |= outcome.mark
         elif outcome.reason == REASON_NOT_BALANCED:
             # The rules know of a service that the table does not know yet: let them count and drop it.
             mark = packet.mark
-        if verdict == VERDICT_DROP:
-            self.counters.dropped += 1
-        message.verdict.verdict = htonl(NF_DROP if verdict == VERDICT_DROP else NF_ACCEPT)
+        self.counters.dropped += drop
+        message.verdict.verdict = htonl(NF_DROP if drop or outcome.carry == CARRY_SENT else NF_ACCEPT)
         message.verdict.id = packet.id_be
         message.mark = htonl(mark)
         message.header.nlmsg_len = sizeof(VerdictMessage)
         iov[0].iov_base = message
         iov[0].iov_len = sizeof(VerdictMessage)
-        if not payload:
+        if outcome.carry != CARRY_REWRITE:
             parts[0] += 1
             return sizeof(VerdictMessage)
         # The padding is whatever follows the packet in its receive buffer; the kernel does not read it.
