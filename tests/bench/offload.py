@@ -7,6 +7,7 @@ traffic passes, the daemon should have nothing to do.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -104,7 +105,7 @@ def _at_1_gbit(up: stream.Stream, pid: int, seconds: float) -> Callable[[], Samp
         idle = cpu_share(pid, lambda: time.sleep(seconds))
         with ThreadPoolExecutor(1) as pool:
             # The stream outlasts what is measured, before and after.
-            sent = pool.submit(up.send, seconds + 2, rate=RATE)
+            sent = pool.submit(up.send, math.ceil(seconds + 2 * _LEARN_S), rate=RATE)
             time.sleep(_LEARN_S)
             share = cpu_share(pid, lambda: time.sleep(seconds))
             if sent.done():

@@ -13,8 +13,10 @@ from scapy.layers.inet import IP, UDP
 
 from l4lb.dataplane.balancer import Balancer
 from l4lb.dataplane.decision import Reason
-from l4lb.dataplane.table import forward_mark
+from l4lb.dataplane.table import MARK_LEARN, forward_mark
+from l4lb.model import Forward
 from l4lb.net.nfqueue import QueueLoop
+from tests.support.packets import udp
 from tests.support.tables import Svc, make_table
 from tests.unit.test_nfqueue_messages import RECORDED
 
@@ -23,6 +25,12 @@ OTHERS = 0x3FF00000
 # The recorded datagram is from 10.1.0.2:40000 to 10.2.0.11:5353: to the balancer, a service.
 SERVICE = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7:53"]))
 LARGE = make_table(Svc("iperf", ["10.2.0.11:5201/tcp"], ["192.0.2.7:5201"]), replies_seen=False)
+LEARNING = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7:53"]), learns=True)
+DIRECT = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7"], forward=Forward.DSR))
+FAR = make_table(Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7"], forward=Forward.IPIP))
+HIDDEN = make_table(
+    Svc("dns", ["10.2.0.11:5353/udp"], ["192.0.2.7:53"], forward=Forward.MASQUERADE), pool=("10.2.0.1",)
+)
 ELSEWHERE = make_table(Svc("dns", ["203.0.113.1:53/udp"], ["192.0.2.7:53"]))
 
 
@@ -31,7 +39,7 @@ def serving(table, *, rewrite: bool) -> Iterator[tuple[socket.socket, QueueLoop,
     """A loop that runs in a thread; ours is the kernel's end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.settimeout(10)
-    balancer = Balancer(capacity=64, key=bytes(16))
+    balancer = Balancer(capacity=64, key=bytes(16), ports=(1024, 64))
     balancer.publish(table)
     loop = QueueLoop(balancer, theirs.fileno(), queue=9, copy_range=4096, rewrite=rewrite)
     thread = threading.Thread(target=loop.run)
@@ -155,3 +163,49 @@ def test_a_socket_that_fails_ends_the_loop_with_its_error():
     loop = QueueLoop(balancer, 1 << 20, queue=9, copy_range=160, rewrite=False)
     with pytest.raises(OSError, match="queue 9"):
         loop.run()
+
+
+def test_what_goes_straight_to_its_backend_is_left_to_the_kernel_though_it_came_whole():
+    with serving(DIRECT, rewrite=True) as (kernel, _, _):
+        kernel.send(numbered(RECORDED["udp4"], 17, OTHERS))
+        assert verdicts(kernel.recv(65536)) == [(17, NF_ACCEPT, OTHERS | forward_mark(0), None)]
+
+
+def test_what_the_kernel_shall_learn_goes_back_as_it_came():
+    with serving(LEARNING, rewrite=False) as (kernel, _, balancer):
+        kernel.send(numbered(RECORDED["udp4"], 17))
+        ((_, _, mark, payload),) = verdicts(kernel.recv(65536))
+        assert mark == 0 and payload is not None
+        kernel.send(numbered(RECORDED["udp4"], 18))
+        assert verdicts(kernel.recv(65536)) == [(18, NF_ACCEPT, MARK_LEARN | forward_mark(0), None)]
+        assert balancer.reasons()[Reason.FLOW] == 1
+
+
+@pytest.mark.parametrize("table", [FAR, HIDDEN], ids=["tunnel", "masquerade"])
+def test_without_a_raw_socket_what_should_be_sent_is_lost_and_counted(table):
+    with serving(table, rewrite=True) as (kernel, loop, balancer):
+        kernel.send(numbered(RECORDED["udp4"], 17, OTHERS))
+        assert verdicts(kernel.recv(65536)) == [(17, NF_DROP, OTHERS, None)]
+        kernel.send(RECORDED["ack"])  # behind it the packet is done with
+        kernel.send(numbered(RECORDED["udp4"], 18))
+        kernel.recv(65536)
+        counts = loop.counts()
+        assert counts["send_failed"] >= 1
+        assert (counts["sent"], counts["dropped"]) == (0, 0)
+        assert balancer.reasons()[Reason.SCHEDULED] == 1
+
+
+def test_packets_too_close_in_one_datagram_are_not_taken():
+    # The kernel sends one packet a datagram. In front of each there must be room for outer headers.
+    small = message(1, udp("10.1.0.2:40000", "10.2.0.11:5353", b"x"))
+    with serving(FAR, rewrite=True) as (kernel, loop, _):
+        kernel.send(small + message(2, udp("10.1.0.2:40001", "10.2.0.11:5353", b"y")))
+        assert [number for number, *_ in verdicts(kernel.recv(65536))] == [1]
+        assert loop.counts()["unreadable"] == 1
+
+
+def message(number: int, packet: bytes) -> bytes:
+    """The shortest message that carries a packet."""
+    attributes = struct.pack("=HHIHBx", 11, 1, socket.htonl(number), 0, 0)
+    attributes += struct.pack("=HH", 4 + len(packet), 10) + packet + bytes(-len(packet) % 4)
+    return struct.pack("=IHHIIBBH", 20 + len(attributes), 3 << 8, 0, 0, 0, 2, 0, 0) + attributes

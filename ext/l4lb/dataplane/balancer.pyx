@@ -391,7 +391,7 @@ cdef class Balancer:
         cdef uint16_t slot
         known = words.Reason.__members__
         reasons = [(known[name], count) for name, count in counted["reasons"].items() if name in known]
-        slots = [(int(slot), *seen) for slot, seen in counted["slots"].items()]
+        slots = [(int(number), *seen) for number, seen in counted["slots"].items()]
         self.lock()
         try:
             for reason, count in reasons:

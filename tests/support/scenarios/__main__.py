@@ -144,7 +144,10 @@ def how_to_use(scenario: Scenario, lab: Lab) -> list[str]:
     commands += [("gateway", f"{l4lb} status"), *scenario.hints]
     return [
         f"./scripts/lab status {option}",
-        *(f"./scripts/lab exec {option} {host} {line.format(l4lb=l4lb)}" for host, line in commands),
+        *(
+            f"./scripts/lab exec {option} {host} {line.format(l4lb=l4lb, directory=lab.directory)}"
+            for host, line in commands
+        ),
         f"./scripts/lab down {option}",
     ]
 

@@ -88,6 +88,5 @@ SCENARIO = Scenario(
     hints=(
         ("b1", "ip -brief addr show lo"),
         ("gateway", "nft list counters table inet demo"),
-        ("gateway", "tcpdump -ni lan0 -c 10 port 80"),
     ),
 )

@@ -63,5 +63,5 @@ SCENARIO = Scenario(
     by_chance=True,
     loads=(Load("http", "web", VIP, HTTP_PORT), Load("udp", "web", VIP, UDP_PORT)),
     witness=WithoutIPv4,
-    hints=(("gateway", "{l4lb} explain [2001:db8:1::2]:40000 [2001:db8::10]:80/tcp"),),
+    hints=(("gateway", "{l4lb} explain '[2001:db8:1::2]:40000' '[2001:db8::10]:80/tcp'"),),
 )

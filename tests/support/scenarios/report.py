@@ -22,6 +22,8 @@ BALANCER_COLUMNS = (
     "bytes_out",
     "packets_offloaded",
 )
+# What is left out, in this order, where the table is too wide.
+DISPENSABLE = ("bytes_out", "bytes_in", "flows", "packets_out")
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -64,11 +66,13 @@ def balancer_table(console: Console, result: Result) -> Table:
     """What `l4lb backends ls` says; without columns in which it counts nothing, or that find no room."""
     rows = result.balancer
     columns = [column for column in BALANCER_COLUMNS if any(row.get(column) for row in rows)]
-    table = _balancer_columns(result, columns)
     # Measured with more room than there is, since a measure never exceeds the room.
     roomy = console.options.update(width=2 * console.width)
-    if Measurement.get(console, roomy, table).minimum > console.width:
-        table = _balancer_columns(result, [column for column in columns if not column.startswith("bytes")])
+    for dispensable in (*DISPENSABLE, None):
+        table = _balancer_columns(result, columns)
+        if Measurement.get(console, roomy, table).minimum <= console.width:
+            break
+        columns = [column for column in columns if column != dispensable]
     return table
 
 
@@ -95,5 +99,5 @@ def new_table(title: str, words: tuple[str, ...], numbers: tuple[str, ...] | lis
     for column in words:
         table.add_column(column, no_wrap=True)
     for column in numbers:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=max(map(len, column.split())))
     return table

@@ -90,8 +90,8 @@ class Scenario:
 
     `requests` is how many HTTP requests are made, and how many datagrams, `per_flow` how many of them go over
     one connection and one socket. `by_chance`: the scheduler spreads by a hash, so that shares are as exact
-    as chance has it. `hints` are (host, command) for those who look around later; `{l4lb}` in a command
-    becomes the program with its socket.
+    as chance has it. `hints` are (host, command) for those who look around later; in a command `{l4lb}`
+    becomes the program with its socket, and `{directory}` the lab's.
     """
 
     name: str
