@@ -16,7 +16,7 @@ from l4lb.control.ruleset import TABLE
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
 from l4lb.dataplane.sample import build_first_packet
-from l4lb.dataplane.table import Table
+from l4lb.dataplane.table import LEARN_AFTER, Table
 from l4lb.errors import ConfigError
 from l4lb.model import Address, L4Config, Listen, Protocol, Service
 from l4lb.net import nft
@@ -207,7 +207,7 @@ def flow_row(scene: Scene, flow: Flow, queue: int, now: int) -> Json:
 def is_offloaded(scene: Scene, flow: Flow, now: int) -> bool:
     """Whether the kernel remembers the flow: it learned it from the last packet that came here, for
     `LEASE_S`."""
-    established = flow.state is State.ESTABLISHED or (flow.state is State.UDP and flow.packets >= 2)
+    established = flow.state in (State.ESTABLISHED, State.UDP) and flow.packets >= LEARN_AFTER
     since_ms = now - (flow.expires_ms - scene.table.timeouts.of(flow.state))
     return flow.slot in scene.learned and established and since_ms < LEASE_S * 1000
 

@@ -67,6 +67,7 @@ class Designer:
         self.pool.assign(config, paths)
         around = Surroundings(
             key=self.key,
+            seed=self.plan.seed,
             replies_seen=not self.plan.marks,
             learns=self.datapath is Datapath.OFFLOAD,
             workers=self.plan.workers,

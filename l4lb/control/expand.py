@@ -21,7 +21,7 @@ from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane import hashing as native_hashing
 from l4lb.dataplane.table import BackendEntry, PortRange, ReplyFrontend, ReplySegment, ServiceEntry, Table
-from l4lb.model import Address, Backend, Forward, L4Config, Scheduler, Service
+from l4lb.model import Address, Backend, Forward, L4Config, OnFailure, Scheduler, Service
 
 LARGE_LOOKUP = 65537
 """Places of the table of the schedulers that choose by it: a prime, as Maglev needs."""
@@ -33,6 +33,10 @@ _DEFAULT_SOURCES = {4: (bytes([198, 18, 0, 0]), 15), 6: (bytes([1]) + bytes(15),
 used."""
 _DEFAULT_NEW_FLOWS_S = 60
 """As many new flows as fill the table in the life of one that is never answered (SYN_RECV)."""
+
+SHARED_LOOKUPS = (251, 1021, 4093, 16381)
+"""Places where the kernel has the table as well, as a list in a rule: the first with a hundred for each
+backend."""
 
 _BY_LOOKUP = frozenset({Scheduler.MAGLEV, Scheduler.SOURCE_HASH})
 
@@ -88,10 +92,12 @@ class LookupCache:
 class Surroundings:
     """What an expansion depends on besides the configuration: the host, and how the daemon runs.
 
-    `paths` has the way to every backend of a mode that `needs_paths`. `key` is the 16-byte hash key.
+    `paths` has the way to every backend of a mode that `needs_paths`. `key` is the 16-byte hash key, `seed`
+    that of the hash in the kernel's rules.
     """
 
     key: bytes
+    seed: int = 0
     replies_seen: bool = False
     learns: bool = False
     workers: int = 1
@@ -138,6 +144,7 @@ def expand(
                 vips=_vips(service) if service.forward is Forward.DSR else (),
                 source_new_flows=service.limits.new_flows or 0,
                 source_flows=service.limits.flows or 0,
+                kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
             )
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),
@@ -246,7 +253,11 @@ def _lookup(service: Service, entries: tuple[BackendEntry, ...], key: bytes) -> 
         _Member(backend.name, backend.weight, entry.slot)
         for backend, entry in zip(service.backends, entries, strict=True)
     )
-    return _Lookup(key, LARGE_LOOKUP if service.scheduler in _BY_LOOKUP else SMALL_LOOKUP, tuple(members))
+    size = LARGE_LOOKUP if service.scheduler in _BY_LOOKUP else SMALL_LOOKUP
+    if service.on_failure is OnFailure.HASH:
+        wanted = 100 * len(members)
+        size = next((places for places in SHARED_LOOKUPS if places >= wanted), SHARED_LOOKUPS[-1])
+    return _Lookup(key, size, tuple(members))
 
 
 def _fill_lookup(lookup: _Lookup, hashing: Hashing) -> bytes:

@@ -50,7 +50,7 @@ _HOOKS = {
     "apply_out": "type filter hook postrouting priority 90",
     "no_redirects": "type filter hook output priority 0",
 }
-COUNTERS = ("undecided", "fragments", "denied", "hashed", "passed", "icmp_excess")
+COUNTERS = ("undecided", "fragments", "denied", "martians", "hashed", "passed", "icmp_excess")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def describe_rules(
         name: [f"queue flags bypass to {number}"] if plan.native_queue else []
         for name, number in plan.queues().items()
     }
-    learning = {name: [] for family in FAMILIES for name in learning_chains(family)}
+    learning: dict[str, list[str]] = {name: [] for family in FAMILIES for name in learning_chains(family)}
     chains: tuple[tuple[str, Iterable[str]], ...] = (
         *queues.items(),
         *learning.items(),

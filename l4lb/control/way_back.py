@@ -19,14 +19,14 @@ from l4lb.control.rule_words import (
     quoted_destination,
 )
 from l4lb.control.way_in import dispatch, used_sets
+from l4lb.dataplane.icmp_words import Hook
 from l4lb.dataplane.table import MARK_PENDING, ReplyFrontend, Table
 from l4lb.model import Forward, Protocol
 
 if TYPE_CHECKING:
     from l4lb.control.rules import RulePlan
 
-ICMP_FROM_POSTROUTING = 2
-"""The note in the mark of an ICMP error that is queued on its way to a client."""
+_NOTE = Hook.POSTROUTING.mark & ~MARK_PENDING
 _ICMP_RATE = "limit rate over 1000/second burst 200 packets counter name icmp_excess accept"
 
 
@@ -73,7 +73,7 @@ class WayBack:
 
     def _icmp_out(self) -> Iterator[str]:
         yield _ICMP_RATE
-        yield pending(ICMP_FROM_POSTROUTING)
+        yield pending(_NOTE)
         yield "goto queue_icmp"
 
     def _answer(self, family: int) -> Iterator[str]:

@@ -30,14 +30,16 @@ from l4lb.control.rule_words import (
     pending,
     to,
 )
+from l4lb.dataplane.icmp_words import Hook
 from l4lb.dataplane.table import MARK_LEARN, MARK_PENDING, MARK_REPLY, ServiceEntry, Table, forward_mark
-from l4lb.model import Forward, OnFailure, Service
+from l4lb.model import Forward, OnFailure, Scheduler, Service
 
 if TYPE_CHECKING:
     from l4lb.control.rules import RulePlan
 
-ICMP_FROM_PREROUTING = 1
-"""The note in the mark of an ICMP error that is queued before the route is known."""
+_NOBODY = {4: "0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3", 6: "::/127, ff00::/8"}
+"""Source addresses that no single host has (RFC 1812, section 5.3.7; RFC 4291, section 2.5 and 2.7)."""
+_NOTE = Hook.PREROUTING.mark & ~MARK_PENDING
 _ICMP_RATE = "limit rate over 1000/second burst 200 packets counter name icmp_excess drop"
 
 
@@ -121,6 +123,9 @@ class WayIn:
         if kind == "queue" and self.elements[f"recalled{family}"]:
             # The port may begin another flow, and an element that is there is not changed by `update`.
             yield f"{LEAVES} jump forget{family}"
+        if kind == "whole":
+            # What is sent from user space may be an answer to the source: it must be somebody's address.
+            yield f"{ip(family)} saddr {{ {_NOBODY[family]} }} counter name martians drop"
         yield "notrack"
         yield pending()
         yield dispatch(self.plan, f"{ip(family)} saddr . th sport", kind)
@@ -155,7 +160,7 @@ class WayIn:
     def _icmp_in(self) -> Iterator[str]:
         yield _ICMP_RATE
         yield "notrack"
-        yield pending(ICMP_FROM_PREROUTING)
+        yield pending(_NOTE)
         yield "goto queue_icmp"
 
     # Behind the queue.
@@ -196,22 +201,17 @@ class WayIn:
         yield "counter name undecided drop"
 
     def _hash(self, entry: ServiceEntry) -> Iterator[str]:
-        """Hashes the client's endpoint to a backend by weight, without the daemon."""
-        vip = next(iter(self._vips_of(entry)))
-        family = 4 if len(vip) == SIZES[4] else 6
-        shares, total = [], 0
-        for backend in entry.backends:
-            if backend.weight:
-                last = total + backend.weight - 1
-                shares.append((f"{total}-{last}" if last > total else f"{total}", backend.slot))
-                total += backend.weight
-        if not total:
+        """Chooses as the cores do that have no flow: the same hash, the same table."""
+        runs = list(_runs(entry.lookup))
+        if not runs:
             yield "counter name undecided drop"
             return
-        choice = f"jhash {ip(family)} saddr . th sport mod {total} seed {self.plan.seed:#x} map"
+        family = 4 if len(next(iter(self._vips_of(entry)))) == SIZES[4] else 6
+        client = f"{ip(family)} saddr" + ("" if entry.scheduler is Scheduler.SOURCE_HASH else " . th sport")
+        choice = f"jhash {client} mod {len(entry.lookup) // 2} seed {entry.kernel_seed:#x} map"
         for n, address in enumerate(entry.vips if entry.forward is Forward.DSR else (b"",)):
-            marks = ", ".join(f"{share} : {forward_mark(slot, n):#x}" for share, slot in shares)
-            of_vip = f"{ip(family)} daddr {text(address)} " if address and len(entry.vips) > 1 else ""
+            marks = ", ".join(f"{places} : {forward_mark(slot, n):#x}" for places, slot in runs)
+            of_vip = f"{ip(family)} daddr {text(address)} " if len(entry.vips) > 1 else ""
             yield f"{of_vip}meta mark set {choice} {{ {marks} }}"
         yield "counter name hashed"
         yield f"{ip(family)} daddr set {OUR_MARK} map @backends{family} goto carried{family}"
@@ -242,6 +242,16 @@ def dispatch(plan: RulePlan, key: str, kind: str) -> str:
         return f"goto {kind}_0"
     chains = ", ".join(f"{n} : goto {kind}_{n}" for n in range(plan.workers))
     return f"jhash {key} mod {plan.workers} seed {plan.seed:#x} vmap {{ {chains} }}"
+
+
+def _runs(lookup: bytes) -> Iterator[tuple[str, int]]:
+    """The places of a lookup table as nft's ranges, each with the slot that stands in all of them."""
+    slots = memoryview(lookup).cast("H")
+    first = 0
+    for place in range(1, len(slots) + 1):
+        if place == len(slots) or slots[place] != slots[first]:
+            yield (f"{first}-{place - 1}" if place - 1 > first else f"{first}"), slots[first]
+            first = place
 
 
 def _guard(service: Service) -> Iterator[str]:

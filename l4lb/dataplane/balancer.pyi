@@ -87,14 +87,16 @@ class Balancer:
     def dump(self) -> Iterator[bytes]:
         """The flows, expired or not, as `load` takes them: chunks of some hundred kilobytes.
 
-        They are in this machine's memory layout and with its clock, for a program that replaces the running one.
+        They are in this machine's memory layout and with its clock, for a program that replaces the running
+        one.
         """
     def load(self, chunks: Iterable[bytes]) -> int:
         """Remember the flows of a `dump` by a balancer with the same key; returns how many did not fit.
 
         A flow does not fit where there is no room for it, where it is known already, and where its masquerade
-        port has a flow or is not this worker's. Publish a table before: it says which sources are limited, and what the
-        pool's addresses are. ValueError where the format is not `FORMAT`, or the chunks end within a record.
+        port has a flow or is not this worker's. Publish a table before: it says which sources are limited,
+        and what the pool's addresses are. ValueError where the format is not `FORMAT`, or the chunks end
+        within a record.
         """
     def counters(self) -> Counters:
         """What was counted, for `load_counters`."""

@@ -28,6 +28,7 @@ from l4lb.dataplane.icmp_build import Endpoint, age, build_error, readdress, tim
 from l4lb.dataplane.icmp_meaning import words_for_client
 from l4lb.dataplane.icmp_parse import IPIP, IPV6, TCP, UDP, IcmpError, IpPacket, parse_error, parse_inside
 from l4lb.dataplane.icmp_words import Hook, IcmpReason, Translation
+from l4lb.dataplane.kernelhash import kernel_hash
 from l4lb.dataplane.table import BackendEntry, Table, forward_mark
 from l4lb.dataplane.table_index import Member, TableIndex
 from l4lb.model import Forward, Scheduler
@@ -248,8 +249,11 @@ class Translator:
         if not places:
             return None
         by_source = entry.scheduler is Scheduler.SOURCE_HASH
-        number = hashing.siphash(self._key, key.client) if by_source else self._hash(key)
-        place = (number >> 32) * places >> 32
+        if entry.kernel_seed is not None:
+            number = kernel_hash(entry.kernel_seed, key.client, None if by_source else key.client_port)
+        else:
+            number = (hashing.siphash(self._key, key.client) if by_source else self._hash(key)) >> 32
+        place = number * places >> 32
         (slot,) = struct.unpack_from("=H", entry.lookup, 2 * place)
         return self._index.member(slot)
 

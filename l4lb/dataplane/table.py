@@ -32,6 +32,8 @@ MARK_DECIDED = 0x4000_0000
 """Set by the verdict, with what was decided."""
 MARK_LEARN = MARK_PENDING | MARK_DECIDED
 """Decided, and to be remembered by the kernel."""
+LEARN_AFTER = 6
+"""Packets from its client after which a flow is worth learning."""
 MARK_REPLY = 0x0008_0000
 MARK_INDEX = 0x0007_FFFF
 MARK_VIP_SHIFT = 17
@@ -77,7 +79,8 @@ class ServiceEntry:
     `lookup` is the Maglev table: slots, in native-endian 16-bit numbers, empty where no backend has
     weight. Every service has one, for it also answers when the flow table is full. `vips` numbers the VIPs
     of a service with direct return. `source_new_flows` and `source_flows` are the limits of one client
-    address, 0 for none.
+    address, 0 for none. With a `kernel_seed` places of `lookup` are found by the hash that the kernel's
+    rules have, so that both choose alike.
     """
 
     name: str
@@ -88,6 +91,7 @@ class ServiceEntry:
     vips: tuple[bytes, ...] = ()
     source_new_flows: int = 0
     source_flows: int = 0
+    kernel_seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,8 @@ class Crew:
         # The limits of sources and the ports of masquerade are counted by the table.
         self.publish(table)
         for n, worker in enumerate(self.workers):
-            worker.balancer.load(unpack_file(flows[f"flows-{n}"]))
+            if lost := worker.balancer.load(unpack_file(flows[f"flows-{n}"])):
+                log("no room for flows of the program before", level=logging.WARNING, flows=lost)
             worker.balancer.load_counters(counters[n])
         for worker in self.everyone:
             worker.start()

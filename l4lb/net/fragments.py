@@ -13,8 +13,8 @@ def read_reassembly() -> dict[str, int]:
     """Fragments received, packets made of them, and failures (time-outs, overlaps, no memory), of both
     families.
 
-    They are those of the whole host since it started. Of IPv6 fragments that netfilter puts together the kernel
-    counts the failures alone.
+    They are those of the whole host since it started. Of IPv6 fragments that netfilter puts together the
+    kernel counts the failures alone.
     """
     totals = {"fragments": 0, "reassembled": 0, "failed": 0}
     words = {"ReasmReqds": "fragments", "ReasmOKs": "reassembled", "ReasmFails": "failed"}

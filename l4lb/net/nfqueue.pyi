@@ -20,9 +20,9 @@ def parse_messages(datagram: bytes) -> list[tuple[str, PacketFields | None]]:
 class QueueLoop:
     """Serves one queue through a configured socket until it is told to stop.
 
-    `copy_range` is what the socket copies of each packet, in bytes; `rewrite` says that every packet comes whole
-    and goes back rewritten. `raw4` and `raw6` are raw sockets for what is sent in the place of packets, -1 where
-    there is none: then it is counted as `send_failed`. Loops may share a balancer.
+    `copy_range` is what the socket copies of each packet, in bytes; `rewrite` says that every packet comes
+    whole and goes back rewritten. `raw4` and `raw6` are raw sockets for what is sent in the place of packets,
+    -1 where there is none: then it is counted as `send_failed`. Loops may share a balancer.
     """
 
     def __init__(

@@ -124,6 +124,14 @@ class ReferenceWorker:
         """Begins to serve."""
         self._thread.start()
 
+    def pause(self) -> None:
+        """The package cannot keep a queue without serving it: L4lbError."""
+        raise L4lbError("the datapath reference cannot be paused; restart the daemon")
+
+    def fileno(self) -> int:
+        """The descriptor of the queue's socket."""
+        return int(self._queue.get_fd())
+
     def stop(self) -> None:
         """Ends the thread and gives the queue up."""
         os.write(self._stop_write, b".")

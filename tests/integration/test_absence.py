@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import sys
@@ -70,6 +71,30 @@ def test_pass_leaves_the_packet_to_the_host(killed):
         assert get(killed, VIP4, 8080) == "gateway"
     finally:
         fallback.stop()
+
+
+def test_a_running_connection_goes_on_without_the_daemon_and_with_the_next(killed):
+    """The kernel's hash and the balancer's are one: each finds the backend that the other chose."""
+    path = Path(killed.gateway.directory) / "l4lb.yaml"
+    with killed.client.enter():
+        connections = [http.client.HTTPConnection(VIP4, 80, timeout=5) for _ in range(12)]
+        names = [request(connection) for connection in connections]
+    assert set(names) == {"b1", "b2"}
+    # Begun without a daemon; now one is there, which knows none of them.
+    running = balancer.start(killed.gateway, path)
+    assert [request(connection) for connection in connections] == names
+    os.kill(running.status()["pid"], signal.SIGKILL)
+    running.process.wait(10)
+    assert [request(connection) for connection in connections] == names
+    for connection in connections:
+        connection.close()
+
+
+def request(connection: http.client.HTTPConnection) -> str:
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.headers["X-Backend"]
 
 
 def test_drop_is_silent_and_counted(killed):

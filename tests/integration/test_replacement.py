@@ -33,15 +33,16 @@ l4:
 TIMES = 10
 
 
-def replace(running, number: int) -> None:
+def replace(running) -> None:
     """Sends SIGUSR2 and waits until the new program says that it has taken over."""
+    before = running.process.output().count("msg=replaced")
     os.kill(running.process.pid, signal.SIGUSR2)
 
     def replaced() -> bool:
         running.process.check_running()
-        return running.process.output().count("msg=replaced") == number
+        return running.process.output().count("msg=replaced") > before
 
-    wait_for(replaced, 20, f"replacement {number}")
+    wait_for(replaced, 20, "the replacement")
     wait_for(lambda: running.socket.exists(), 10, "the admin socket")
 
 
@@ -53,22 +54,23 @@ def test_ten_replacements_under_load_fail_no_request_and_break_no_transfer(lab: 
         for host in lab.backends:
             host.wait_listening(8001)
         transfer = lab.client.popen(
-            ["iperf3", "-c", VIP4, "-p", "8001", "-t", "60", "-b", "100M", "-J"], log="iperf3.json"
+            ["iperf3", "-c", VIP4, "-p", "8001", "-t", "60", "-b", "100M", "-J"],
+            log=f"iperf3-{datapath}.json",
         )
         wrk = lab.client.popen(
-            ["wrk", "-t1", "-c16", "-d60s", "--timeout", "10s", f"http://{VIP4}/"], log="wrk.log"
+            ["wrk", "-t1", "-c16", "-d60s", "--timeout", "10s", f"http://{VIP4}/"], log=f"wrk-{datapath}.log"
         )
         wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
         before = running.status()
-        for number in range(1, TIMES + 1):
-            replace(running, number)
+        for _ in range(TIMES):
+            replace(running)
         after = running.status()
         # Round-robin would send a flow that was forgotten elsewhere, and the server there would reset it.
         assert after["pid"] == pid
         assert after["flows"] >= 17
         assert after["reasons"]["flow"] > before["reasons"]["flow"] or datapath == "offload"
         for process in (wrk, transfer):
-            process.send(signal.SIGINT)
+            process.send_signal(signal.SIGINT)
             process.wait(20)
         assert "Socket errors" not in wrk.output(), wrk.output()
         assert "Non-2xx" not in wrk.output()
@@ -84,7 +86,7 @@ def test_a_masqueraded_connection_goes_on(lab: Lab):
             connection = http.client.HTTPConnection("203.0.113.11", 80, timeout=5)
             connection.request("GET", "/")
             connection.getresponse().read()
-        replace(running, 1)
+        replace(running)
         connection.request("GET", "/")
         assert connection.getresponse().read() == b"b1\n"
         connection.close()
@@ -95,7 +97,8 @@ def test_a_configuration_that_is_wrong_leaves_the_old_program_running(lab: Lab):
     path = lab.gateway.directory / "l4lb.yaml"
     with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath="mark")) as running:
         path.write_text("l4: {services: wrong}\n")
+        said = len(running.process.output())
         os.kill(running.process.pid, signal.SIGUSR2)
-        wait_for(lambda: "replacement failed" in running.process.output(), 10, "the refusal")
+        wait_for(lambda: "replacement failed" in running.process.output()[said:], 10, "the refusal")
         assert get(lab) in {"b1", "b2", "b3"}
         assert "l4.services" in running.process.output()

@@ -95,7 +95,7 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
             service = replace(service, mtu=draw(st.sampled_from([0, SMALL_MTU, MTU])), sources=draw(SOURCES))
         elif forward is Forward.MASQUERADE and name != "six":
             service = replace(service, pool=draw(st.sampled_from([None, None, (0, 1), (1, 1), (0, 0)])))
-        chosen.append(service)
+        chosen.append(replace(service, kernel_seed=draw(st.sampled_from([None, None, 0, 0xFFFF_FFFF]))))
     return tuple(chosen)
 
 

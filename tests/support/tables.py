@@ -50,6 +50,7 @@ class Svc:
     mtu: int = 0
     sources: tuple[str, ...] = ("198.18.0.0/15", "100::/64")
     pool: tuple[int, int] | None = None
+    kernel_seed: int | None = None
 
 
 @dataclass
@@ -138,6 +139,7 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
         service.forward,
         tuple(vips),
         *service.limits,
+        service.kernel_seed,
     )
 
 

@@ -279,17 +279,30 @@ def test_who_may_be_served_is_asked_first():
 
 
 @pytest.mark.parametrize("marks", [True, False])
-def test_what_was_not_decided_is_hashed_by_weight_if_so_configured(marks):
+def test_what_was_not_decided_is_hashed_into_the_same_table(marks):
     text = ONE.replace("name: web,", "name: web, on_failure: hash,").replace(
         "10.2.0.12:8080", '{address: "10.2.0.12:8080", weight: 3}'
     )
-    script = render_rules(table_of(text), plan(marks=marks))
+    made = table_of(text, seed=7)
+    script = render_rules(made, plan(marks=marks))
     assert elements(script, "failing4") == ["203.0.113.10 . tcp . 80 : goto failed_web"]
-    assert rules(script, "failed_web")[0] == (
-        "meta mark set jhash ip saddr . th sport mod 4 seed 0x7 map { 0 : 0x40000001, 1-3 : 0x40000002 }"
-    )
+    rule = rules(script, "failed_web")[0]
+    assert rule.startswith("meta mark set jhash ip saddr . th sport mod 251 seed 0x7 map { 0")
+    lookup = memoryview(made.table.services[0].lookup).cast("H")
+    assert [mark - 0x40000001 for mark in places(rule)] == lookup.tolist()
     assert elements(script, "backends4") == ["0x40000001 : 10.2.0.11", "0x40000002 : 10.2.0.12"]
     assert len(elements(script, "answers4")) == 2
+
+
+def places(rule: str) -> list[int]:
+    """What a map of ranges of numbers gives for each number."""
+    found: list[int] = []
+    for element in re.search(r"{ (.*) }", rule)[1].split(", "):
+        numbers, _, mark = element.partition(" : ")
+        first, _, last = numbers.partition("-")
+        assert int(first) == len(found)
+        found += [int(mark, 0)] * (int(last or first) - int(first) + 1)
+    return found
 
 
 def test_what_was_not_decided_may_pass():

@@ -58,7 +58,9 @@ cdef class SharedCounters:
             service = rules.backends[slot].service
             if service >= 0:
                 self.sources.numbers[slot] = rules.services[service].number
-                self.sources.limited[slot] = rules.services[service].number in self.limited
+        # All slots: one that left the table may have flows of a service that has a limit only now.
+        for slot in range(SLOTS if self.limited else 0):
+            self.sources.limited[slot] = self.sources.numbers[slot] in self.limited
 
     def flows(self, uint16_t slot):
         return self.slot_flows[slot]

@@ -9,7 +9,7 @@ from l4lb.dataplane.packet cimport Packet
 # To the backend in `outcome.slot`; `flow` is NULL where none is remembered.
 cdef void forward(Core* core, Candidate* candidate, const Flow* flow, bint rewrite, Outcome* outcome) noexcept nogil
 # Back to the client: from a frontend, or of a masqueraded flow.
-cdef void reply(Core* core, Packet* packet, const Flow* flow, const FrontendView* frontend, bint rewrite,
+cdef void reply(Core* core, Packet* packet, const FrontendView* frontend, bint rewrite,
                 Outcome* outcome) noexcept nogil
 cdef void reply_masqueraded(Core* core, Packet* packet, const Flow* flow, Outcome* outcome) noexcept nogil
 cdef void answer_expired(const Packet* packet, Outcome* outcome) noexcept nogil

@@ -35,16 +35,18 @@ from l4lb.dataplane.reasons cimport (
 from l4lb.dataplane.rewrite cimport finish_checksum, rewrite_destination, rewrite_source, spend_hop
 from l4lb.dataplane.tunnel cimport tunnel_overhead, tunnel_wrap
 
-from l4lb.dataplane.table import MARK_DECIDED, MARK_LEARN, MARK_REPLY, MARK_VIP_SHIFT
+from l4lb.dataplane.table import LEARN_AFTER as TABLE_LEARN_AFTER, MARK_DECIDED, MARK_LEARN, MARK_REPLY, MARK_VIP_SHIFT
 
 cdef enum:
     FORWARD_MARK = 0x40000000
     REPLY_MARK = 0x40080000
     LEARN_MARK = 0xC0000000
+    LEARN_AFTER = 6
     VIP_SHIFT = 17
 
 assert (FORWARD_MARK, REPLY_MARK) == (MARK_DECIDED, MARK_DECIDED | MARK_REPLY)
 assert (<uint32_t>LEARN_MARK, VIP_SHIFT) == (MARK_LEARN, MARK_VIP_SHIFT)
+assert LEARN_AFTER == TABLE_LEARN_AFTER
 
 
 cdef void forward(Core* core, Candidate* candidate, const Flow* flow, bint rewrite, Outcome* outcome) noexcept nogil:
@@ -104,15 +106,13 @@ cdef void forward_sent(Core* core, Candidate* candidate, const Flow* flow, const
     outcome.out_length = packet.total + tunnel_overhead(backend, gue)
 
 
-cdef void reply(Core* core, Packet* packet, const Flow* flow, const FrontendView* frontend, bint rewrite,
+cdef void reply(Core* core, Packet* packet, const FrontendView* frontend, bint rewrite,
                 Outcome* outcome) noexcept nogil:
     outcome.slot = frontend.slot
     outcome.mark = REPLY_MARK | (frontend.index + 1)
     outcome.carry = CARRY_MARK
     count_out(core, frontend.slot, packet)
-    if core.rules.learns and flow != NULL and is_learnt(core, packet, flow):
-        outcome.mark |= <uint32_t>LEARN_MARK
-    elif rewrite:
+    if rewrite:
         outcome.carry = CARRY_REWRITE
         rewrite_source(packet, &frontend.address, frontend.port_be)
 
@@ -158,8 +158,8 @@ cdef uint32_t vip_number(const Core* core, const ServiceView* service, const Pac
 
 cdef bint is_learnt(const Core* core, const Packet* packet, const Flow* flow) noexcept nogil:
     """Whether the kernel is to remember what is decided about a NAT or DSR flow."""
-    if table_number(&core.table, flow) != NO_NUMBER:
+    if flow.packets < LEARN_AFTER or table_number(&core.table, flow) != NO_NUMBER:
         return False
     if flow.state == STATE_UDP:
-        return flow.packets >= 2
+        return True
     return flow.state == STATE_ESTABLISHED and not packet.flags & (FLAG_SYN | FLAG_FIN | FLAG_RST)

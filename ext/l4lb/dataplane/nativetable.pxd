@@ -66,6 +66,8 @@ cdef struct ServiceView:
     uint32_t source_new_flows   # limits of one client address, 0: none
     uint32_t source_flows
     uint32_t number         # of the service among its sources' places
+    bint shares_hash        # with the kernel: places of `lookup` are found by `kernel_hash`
+    uint32_t kernel_seed
 
 
 cdef struct VipView:

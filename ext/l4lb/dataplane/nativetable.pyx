@@ -122,6 +122,8 @@ cdef class NativeTable:
                 service.seen = FROM_CLIENT
             service.source_new_flows = s.source_new_flows
             service.source_flows = s.source_flows
+            service.shares_hash = s.kernel_seed is not None
+            service.kernel_seed = s.kernel_seed or 0
             if len(s.vips) > MAX_MARKED_VIPS:
                 raise ValueError(f"{s.name} has {len(s.vips)} VIPs, and a mark tells {MAX_MARKED_VIPS} apart")
             service.first_vip = vips

@@ -136,17 +136,17 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
             return NULL
     if is_paced(core, service, packet, now_ms):
         outcome.reason = REASON_HASHED
-        outcome.slot = look_up(service, candidate.hash)
+        outcome.slot = look_up(service, candidate.hash, packet)
         return NULL
     place = table_place(&core.table, candidate.hash, <uint32_t>(now_ms // TICK_MS))
     if place == NULL:
         outcome.reason = REASON_NO_PORT
         if service.forward != FORWARD_MASQUERADE:
             outcome.reason = REASON_STATELESS
-            outcome.slot = look_up(service, candidate.hash)
+            outcome.slot = look_up(service, candidate.hash, packet)
         return NULL
     if tcp and not packet.flags & FLAG_SYN:
-        flow.slot = <uint16_t>look_up(service, candidate.hash)
+        flow.slot = <uint16_t>look_up(service, candidate.hash, packet)
     else:
         pthread_mutex_lock(&core.rules.turns)
         flow.slot = <uint16_t>choose(core.rules, &core.table, &core.key, candidate.service, candidate.hash, packet)
@@ -227,7 +227,7 @@ cdef void from_endpoint(Core* core, Candidate* candidate, bint rewrite, uint64_t
             outcome.reason = REASON_REPLY_UNMATCHED
             return
         outcome.reason = REASON_REPLY_STATIC
-    reply(core, packet, flow, frontend, rewrite, outcome)
+    reply(core, packet, frontend, rewrite, outcome)
 
 
 cdef Flow* find_reply(Core* core, const Candidate* candidate, uint64_t now_ms,

@@ -100,16 +100,16 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
             return
     if is_paced(core, service, packet, now_ms):
         outcome.reason = REASON_HASHED
-        outcome.slot = look_up(service, candidate.hash)
+        outcome.slot = look_up(service, candidate.hash, packet)
         return
     if flow == NULL and not table_has_room(&core.table, candidate.hash, tick):
         outcome.reason = REASON_NO_PORT
         if service.forward != FORWARD_MASQUERADE:
             outcome.reason = REASON_STATELESS
-            outcome.slot = look_up(service, candidate.hash)
+            outcome.slot = look_up(service, candidate.hash, packet)
         return
     if is_tcp(packet) and not packet.flags & FLAG_SYN:
-        slot = look_up(service, candidate.hash)
+        slot = look_up(service, candidate.hash, packet)
     else:
         slot = preview_turn(core, candidate, flow, tick)
     if service.forward == FORWARD_MASQUERADE and not would_have_port(core, candidate, flow, slot, tick):

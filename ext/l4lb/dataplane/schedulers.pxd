@@ -3,7 +3,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from l4lb.dataplane.flowtable cimport FlowTable
 from l4lb.dataplane.hashing cimport Key, scale
-from l4lb.dataplane.nativetable cimport Rules, ServiceView
+from l4lb.dataplane.kernelhash cimport kernel_hash
+from l4lb.dataplane.nativetable cimport SOURCE_HASH, Rules, ServiceView
 from l4lb.dataplane.packet cimport Packet
 
 
@@ -13,6 +14,9 @@ cdef int choose(Rules* rules, const FlowTable* table, const Key* key, int servic
                 const Packet* packet) noexcept nogil
 
 
-cdef inline int look_up(const ServiceView* service, uint64_t hash) noexcept nogil:
+cdef inline int look_up(const ServiceView* service, uint64_t hash, const Packet* packet) noexcept nogil:
     """The slot that consistent hashing gives: no state, and the same on every gateway."""
-    return service.lookup[scale(<uint32_t>(hash >> 32), service.lookup_size)]
+    cdef uint32_t number = <uint32_t>(hash >> 32)
+    if service.shares_hash:
+        number = kernel_hash(service.kernel_seed, packet, service.scheduler == SOURCE_HASH)
+    return service.lookup[scale(number, service.lookup_size)]

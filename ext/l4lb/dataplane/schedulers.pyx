@@ -16,9 +16,9 @@ cdef int choose(Rules* rules, const FlowTable* table, const Key* key, int servic
                 const Packet* packet) noexcept nogil:
     cdef const ServiceView* view = rules.services + service
     if view.scheduler == MAGLEV:
-        return look_up(view, hash)
+        return look_up(view, hash, packet)
     if view.scheduler == SOURCE_HASH:
-        return look_up(view, source_hash(key, &packet.source, packet.protocol))
+        return look_up(view, source_hash(key, &packet.source, packet.protocol), packet)
     return rules.slots[view.first + take_turn(rules, table, service, hash)]
 
 

@@ -240,6 +240,7 @@ class Balancer:
         self, arrival: Arrival, table: Table, number: int, key: FlowKey, hash_: int, new: Reason
     ) -> Chosen | Reason:
         """A new flow, in the order of the rules of section 3."""
+        client = arrival.packet.source
         packet, now_ms, second = arrival.packet, arrival.now_ms, arrival.now_ms // 1000
         service, choice = table.services[number], self._choices[number]
         masquerades = service.forward is Forward.MASQUERADE
@@ -254,14 +255,18 @@ class Balancer:
             return Reason.LIMITED
         too_fast = 0 < table.new_flows <= self._pace.begun_in(second)
         if too_fast and is_first and not masquerades:
-            return Chosen(Reason.HASHED, choice.look_up(hash_), None)
+            return Chosen(Reason.HASHED, choice.look_up(hash_, client), None)
         group = self._flows.find_room(hash_, now_ms)
         if group is None:
-            return Reason.NO_PORT if masquerades else Chosen(Reason.STATELESS, choice.look_up(hash_), None)
+            return (
+                Reason.NO_PORT
+                if masquerades
+                else Chosen(Reason.STATELESS, choice.look_up(hash_, client), None)
+            )
         if is_tcp and not packet.flags & states.SYN:
-            slot = choice.look_up(hash_)
+            slot = choice.look_up(hash_, client)
         else:
-            slot = choice.choose(hash_, key.client)
+            slot = choice.choose(hash_, client)
         source = None
         if masquerades:
             pool = _backend_of(service, slot).pool
@@ -294,7 +299,7 @@ class Balancer:
         if isinstance(found, Reason):
             return carry.refuse(found)
         self._count_out(found.frontend.slot, arrival.packet)
-        return carry.reply(arrival, table, found)
+        return carry.reply(arrival, found)
 
     def _match(self, arrival: Arrival, table: Table, frontends: tuple[ReplyFrontend, ...]) -> Reply | Reason:
         packet = arrival.packet
@@ -304,10 +309,10 @@ class Balancer:
             flow = self._flows.find(key, self._hash(key), arrival.now_ms)
             if flow is not None and flow.slot == frontend.slot:
                 self._renew_by_reply(arrival, table, flow)
-                return Reply(Reason.REPLY, frontend, flow)
+                return Reply(Reason.REPLY, frontend)
         if len(frontends) > 1:
             return Reason.REPLY_UNMATCHED
-        return Reply(Reason.REPLY_STATIC, frontends[0], None)
+        return Reply(Reason.REPLY_STATIC, frontends[0])
 
     def _renew_by_reply(self, arrival: Arrival, table: Table, flow: FlowEntry) -> None:
         state = states.after_backend(flow.state, arrival.packet.flags)

@@ -11,6 +11,7 @@ from l4lb.dataplane.reference.flowtable import FlowEntry
 from l4lb.dataplane.reference.packet import Endpoint, Packet
 from l4lb.dataplane.reference.rewrite import Offload, masquerade, rewrite_destination, rewrite_source
 from l4lb.dataplane.table import (
+    LEARN_AFTER,
     MARK_LEARN,
     BackendEntry,
     ReplyFrontend,
@@ -42,11 +43,10 @@ class Chosen(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The frontend for a packet from a backend, why it is that one, and the flow if one is known."""
+    """The frontend for a packet from a backend, and why it is that one."""
 
     reason: Reason
     frontend: ReplyFrontend
-    flow: FlowEntry | None
 
 
 def refuse(reason: Reason) -> Decision:
@@ -87,16 +87,13 @@ def forward(arrival: Arrival, table: Table, service: ServiceEntry, chosen: Chose
     return Decision(Verdict.FORWARD, chosen.reason, chosen.slot, mark, changed)
 
 
-def reply(arrival: Arrival, table: Table, found: Reply) -> Decision:
+def reply(arrival: Arrival, found: Reply) -> Decision:
     """Send an answer of an endpoint back to the client."""
     frontend, changed = found.frontend, None
-    mark = reply_mark(frontend.index)
-    if _is_learnt(table, arrival.packet, found.flow):
-        mark |= MARK_LEARN
-    elif arrival.rewrite:
+    if arrival.rewrite:
         to = Endpoint(frontend.address, frontend.port)
         changed = rewrite_source(arrival.packet, to, arrival.offload)
-    return Decision(Verdict.FORWARD, found.reason, frontend.slot, mark, changed)
+    return Decision(Verdict.FORWARD, found.reason, frontend.slot, reply_mark(frontend.index), changed)
 
 
 def reply_masqueraded(arrival: Arrival, flow: FlowEntry) -> Decision:
@@ -122,10 +119,10 @@ def _tunnel(
 
 def _is_learnt(table: Table, packet: Packet, flow: FlowEntry | None) -> bool:
     """Whether the kernel is to remember what is decided about a NAT or DSR flow."""
-    if not table.learns or flow is None or flow.source is not None:
+    if not table.learns or flow is None or flow.source is not None or flow.packets < LEARN_AFTER:
         return False
     if flow.state is State.UDP:
-        return flow.packets >= 2
+        return True
     return flow.state is State.ESTABLISHED and not packet.flags & (states.SYN | states.FIN | states.RST)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from array import array
 
+from l4lb.dataplane.kernelhash import kernel_hash
 from l4lb.dataplane.reference.counters import SharedCounters
 from l4lb.dataplane.reference.hashing import scale, siphash
+from l4lb.dataplane.reference.packet import Endpoint
 from l4lb.dataplane.table import BackendEntry, ServiceEntry
 from l4lb.model import Scheduler
 
@@ -17,13 +19,14 @@ class Choice:
         self.backends = [backend for backend in service.backends if backend.weight > 0]
         self._scheduler = service.scheduler
         self._lookup = array("H", service.lookup)
+        self._kernel_seed = service.kernel_seed
         self._key = key
         self._shared = shared
         weights = tuple((backend.slot, backend.weight) for backend in self.backends)
         self._turn = shared.turn(service.name, (service.scheduler, weights))
 
-    def choose(self, hash_: int, client: bytes) -> int:
-        """The slot for a new flow. At least one backend must have weight."""
+    def choose(self, hash_: int, client: Endpoint) -> int:
+        """The slot for a new flow of `client`. At least one backend must have weight."""
         match self._scheduler:
             case Scheduler.ROUND_ROBIN:
                 return self._round_robin().slot
@@ -36,13 +39,20 @@ class Choice:
             case Scheduler.POWER_OF_TWO:
                 return self._power_of_two(hash_).slot
             case Scheduler.SOURCE_HASH:
-                return self.look_up(siphash(self._key, client))
+                return self.look_up(siphash(self._key, client.address), client)
             case Scheduler.MAGLEV:
-                return self.look_up(hash_)
+                return self.look_up(hash_, client)
 
-    def look_up(self, hash_: int) -> int:
-        """The slot that consistent hashing gives: no state, and the same on every gateway."""
-        return self._lookup[scale(hash_ >> 32, len(self._lookup))]
+    def look_up(self, hash_: int, client: Endpoint) -> int:
+        """The slot that consistent hashing gives: no state, and the same on every gateway.
+
+        Where the hash is the kernel's it is of the client, as the rules see it.
+        """
+        number = hash_ >> 32
+        if self._kernel_seed is not None:
+            port = None if self._scheduler is Scheduler.SOURCE_HASH else client.port
+            number = kernel_hash(self._kernel_seed, client.address, port)
+        return self._lookup[scale(number, len(self._lookup))]
 
     def _round_robin(self) -> BackendEntry:
         chosen = self.backends[self._turn.cursor]
