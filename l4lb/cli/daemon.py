@@ -8,6 +8,7 @@ workers' table, so that no packet carries a mark that the kernel does not know.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -143,8 +144,15 @@ class Daemon:
     async def serve(self) -> None:
         """Answers the admin socket and signals until SIGTERM or SIGINT, or until a worker fails."""
         loop = asyncio.get_running_loop()
+
+        def stop(*_: object) -> None:
+            # Not by the loop's own handlers: they go with it, and a second signal would then kill what
+            # cleans up.
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                loop.call_soon_threadsafe(self._stopping.set)
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stopping.set)
+            signal.signal(number, stop)
         loop.add_signal_handler(signal.SIGHUP, self._by_signal, self.reload, "reload")
         loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()

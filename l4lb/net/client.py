@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -35,31 +36,42 @@ class Client:
 
     def get(self, route: str, **query: str) -> Any:
         """The JSON answer of `route`."""
-        return json.loads(self._request("GET", route, query).read())
+        with self._request("GET", route, query) as response:
+            return json.loads(response.read())
 
     def rows(self, route: str, **query: str) -> Iterator[dict[str, Any]]:
         """The rows of `route`, as they arrive."""
-        for line in self._request("GET", route, query):
-            yield json.loads(line)
+        with self._request("GET", route, query) as response:
+            for line in response:
+                yield json.loads(line)
 
     def post(self, route: str) -> Any:
         """The JSON answer of an action."""
-        return json.loads(self._request("POST", route, {}).read())
+        with self._request("POST", route, {}) as response:
+            return json.loads(response.read())
 
-    def _request(self, method: str, route: str, query: dict[str, str]) -> http.client.HTTPResponse:
-        connection = _UnixConnection(self.path)
+    @contextmanager
+    def _request(self, method: str, route: str, query: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+        with (
+            closing(_UnixConnection(self.path)) as connection,
+            self._ask(connection, method, route, query) as response,
+        ):
+            if response.status >= 400:
+                raise _error(response)
+            yield response
+
+    def _ask(
+        self, connection: _UnixConnection, method: str, route: str, query: dict[str, str]
+    ) -> http.client.HTTPResponse:
         try:
             connection.request(method, f"{route}?{urlencode(query)}" if query else route)
-            response = connection.getresponse()
+            return connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoDaemonError(f"{self.path}: no daemon answers; start one with `l4lb run`") from error
         except PermissionError as error:
             raise CapabilityError(f"{self.path}: may not be used; run as root or as its group") from error
         except (OSError, http.client.HTTPException) as error:
             raise L4lbError(f"{self.path}: the daemon did not answer: {error}") from error
-        if response.status >= 400:
-            raise _error(response)
-        return response
 
 
 def _error(response: http.client.HTTPResponse) -> L4lbError:

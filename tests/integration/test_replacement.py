@@ -30,7 +30,7 @@ l4:
       forward: masquerade
       backends: [10.2.0.11:8080]
 """
-TIMES = 10
+TIMES = {"offload": 10, "mark": 3, "rewrite": 3}
 
 
 def replace(running) -> None:
@@ -47,7 +47,7 @@ def replace(running) -> None:
 
 
 @pytest.mark.parametrize("datapath", ["offload", "mark", "rewrite"])
-def test_ten_replacements_under_load_fail_no_request_and_break_no_transfer(lab: Lab, datapath):
+def test_replacements_under_load_fail_no_request_and_break_no_transfer(lab: Lab, datapath):
     with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath=datapath)) as running:
         pid = running.status()["pid"]
         bulk = [host.popen(["iperf3", "-s", "-p", "8001"]) for host in lab.backends]
@@ -62,7 +62,7 @@ def test_ten_replacements_under_load_fail_no_request_and_break_no_transfer(lab: 
         )
         wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
         before = running.status()
-        for _ in range(TIMES):
+        for _ in range(TIMES[datapath]):
             replace(running)
         after = running.status()
         # Round-robin would send a flow that was forgotten elsewhere, and the server there would reset it.

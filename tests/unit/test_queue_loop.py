@@ -13,7 +13,7 @@ from scapy.layers.inet import IP, UDP
 
 from l4lb.dataplane.balancer import Balancer
 from l4lb.dataplane.decision import Reason
-from l4lb.dataplane.table import MARK_LEARN, forward_mark
+from l4lb.dataplane.table import LEARN_AFTER, MARK_LEARN, forward_mark
 from l4lb.model import Forward
 from l4lb.net.nfqueue import QueueLoop
 from tests.support.packets import udp
@@ -173,12 +173,13 @@ def test_what_goes_straight_to_its_backend_is_left_to_the_kernel_though_it_came_
 
 def test_what_the_kernel_shall_learn_goes_back_as_it_came():
     with serving(LEARNING, rewrite=False) as (kernel, _, balancer):
-        kernel.send(numbered(RECORDED["udp4"], 17))
-        ((_, _, mark, payload),) = verdicts(kernel.recv(65536))
-        assert mark == 0 and payload is not None
+        for number in range(1, LEARN_AFTER):
+            kernel.send(numbered(RECORDED["udp4"], number))
+            ((_, _, mark, payload),) = verdicts(kernel.recv(65536))
+            assert mark == 0 and payload is not None
         kernel.send(numbered(RECORDED["udp4"], 18))
         assert verdicts(kernel.recv(65536)) == [(18, NF_ACCEPT, MARK_LEARN | forward_mark(0), None)]
-        assert balancer.reasons()[Reason.FLOW] == 1
+        assert balancer.reasons()[Reason.FLOW] == LEARN_AFTER - 1
 
 
 @pytest.mark.parametrize("table", [FAR, HIDDEN], ids=["tunnel", "masquerade"])

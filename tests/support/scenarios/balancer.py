@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from l4lb.errors import NoDaemonError
+from l4lb.net.client import Client
 from tests.support.lab import ROOT, Host, LabError, Process, wait_for
 from tests.support.scenarios.base import IncapableError
 
@@ -44,18 +45,18 @@ class Balancer:
         return self.host.run(argv, timeout=COMMAND_TIMEOUT_S).stdout
 
     def status(self) -> dict[str, Any]:
-        """`l4lb status`."""
-        answer: dict[str, Any] = json.loads(self.command("status", "--json"))
+        """What `l4lb status --json` prints, asked of the socket: a program's start takes longer than the
+        answer."""
+        answer: dict[str, Any] = Client(self.socket).get("/status")
         return answer
 
     def backends(self) -> list[dict[str, Any]]:
-        """`l4lb backends ls`, a row for each backend of each service."""
-        return [json.loads(line) for line in self.command("backends", "ls", "--json").splitlines()]
+        """What `l4lb backends ls --json` prints, a row for each backend of each service."""
+        return list(Client(self.socket).rows("/backends"))
 
     def flows(self, service: str) -> list[dict[str, Any]]:
-        """`l4lb flows ls`, a row for each flow of a service."""
-        printed = self.command("flows", "ls", "--service", service, "--limit", "100000", "--json")
-        return [json.loads(line) for line in printed.splitlines()]
+        """What `l4lb flows ls --json` prints, a row for each flow of a service."""
+        return list(Client(self.socket).rows("/flows", service=service))
 
     def stop(self) -> None:
         """Stop it as an init system does; LabError unless it ends well and in time."""
@@ -79,13 +80,10 @@ def start(host: Host, config: Path) -> Balancer:
 
     def ready() -> bool:
         process.check_running()
-        # Asking costs a Python start: not before there is someone to ask.
-        if not socket.exists():
+        try:
+            return bool(balancer.status()["ready"])
+        except NoDaemonError:
             return False
-        asked = host.run(
-            [PROGRAM, "--socket", socket, "status", "--json"], check=False, timeout=COMMAND_TIMEOUT_S
-        )
-        return asked.returncode == 0 and bool(json.loads(asked.stdout).get("ready"))
 
     try:
         wait_for(ready, READY_TIMEOUT_S, "`l4lb run` to be ready")
