@@ -111,6 +111,9 @@ class Backend:
     address: Address
     port: int | None
     weight: int = 1
+    backup: int = 0
+    """0: always used. Else its priority as a backup: those of the lowest number that work are used when no
+    ordinary backend does."""
 
     @property
     def name(self) -> str:
@@ -122,6 +125,97 @@ class Backend:
             return str(self.address)
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
         return f"{host}:{self.port}"
+
+
+class OnDown(StrEnum):
+    """What becomes of the flows of a backend that goes down."""
+
+    KEEP = "keep"
+    """They stay, for it may come back."""
+    RESET = "reset"
+    """They are forgotten; TCP clients get a reset with their next packet."""
+    MOVE = "move"
+    """They are forgotten; the next packet goes to another backend."""
+
+
+class CheckType(StrEnum):
+    """How a backend is asked whether it works."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    HTTPS = "https"
+    UDP = "udp"
+    DNS = "dns"
+    PING = "ping"
+    TLS = "tls"
+    SYN = "syn"
+    EXEC = "exec"
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What an answer must be. Empty fields ask nothing.
+
+    `status` has inclusive ranges of HTTP status codes; `body` is text that must be in the body, `pattern` a
+    regular expression that must match somewhere in it. For UDP both are about the datagram.
+    """
+
+    status: tuple[tuple[int, int], ...] = ((200, 399),)
+    body: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """How the backends of a service are checked.
+
+    `port` None is the backend's port, or the first of the listen where it keeps ports. `host` is the HTTP
+    Host or the TLS server name; `verify` whether the certificate must be valid for it. `payload` is sent by
+    `udp`; `query` is the name that `dns` asks for; `command` are the words of `exec`, to which address and
+    port are appended.
+    """
+
+    type: CheckType
+    interval_s: float = 5.0
+    timeout_s: float = 3.0
+    rise: int = 2
+    fall: int = 3
+    port: int | None = None
+    path: str = "/"
+    method: str = "GET"
+    host: str | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    verify: bool = True
+    payload: bytes = b""
+    query: str = "."
+    command: tuple[str, ...] = ()
+    expect: Expectation = field(default_factory=Expectation)
+
+
+@dataclass(frozen=True, slots=True)
+class PassiveCheck:
+    """Backends are judged by how flows to them begin.
+
+    `failures` in a row take one out for `inhibit_s`, twice as long each time, up to `longest_s`. A failure
+    is a flow whose client never got beyond its SYN.
+    """
+
+    failures: int = 5
+    inhibit_s: float = 10.0
+    longest_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Flows of one client, or of one client network, go to one backend.
+
+    `prefix` is the length of the client network, of IPv4 and of IPv6; it lasts `timeout_s` from its last
+    new flow.
+    """
+
+    prefix4: int = 32
+    prefix6: int = 128
+    timeout_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +244,17 @@ class Service:
     allow: tuple[Network, ...] = ()
     deny: tuple[Network, ...] = ()
     limits: SourceLimits = field(default_factory=SourceLimits)
+    affinity: Affinity | None = None
+    health: HealthCheck | None = None
+    passive: PassiveCheck | None = None
+    on_down: OnDown = OnDown.KEEP
+    slow_start_s: float = 0.0
+    """Seconds in which the weight of a backend that comes up grows from a tenth to all of it."""
+    panic_threshold: float = 0.0
+    """With a smaller part of the backends up than this (0 to 1), all are used: most of them cannot be
+    down."""
+    drain_timeout_s: float = 300.0
+    """After this a draining backend's flows are no longer waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +313,8 @@ class L4Config:
     flows: FlowSettings = field(default_factory=FlowSettings)
     masquerade: MasqueradeSettings = field(default_factory=MasqueradeSettings)
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    metrics: tuple[Address, int] | None = None
+    """Where metrics are served on TCP besides the admin socket."""
     hash_key: bytes | None = field(default=None, repr=False)
     """16 bytes shared by gateways that shall choose alike, or None for a key of this machine."""
     vip_interface: str | None = "lo"
