@@ -20,17 +20,20 @@ from pathlib import Path
 from l4lb import __version__
 from l4lb.cli import views
 from l4lb.cli.assembly import learning_rules, machine_key, make_designer
+from l4lb.cli.keeper import Keeper
 from l4lb.cli.kernelcounts import read_kernel_counts
+from l4lb.cli.watch import Watch
 from l4lb.control.config import parse_config
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
+from l4lb.control.roster import Key
 from l4lb.control.rules import ICMP_QUEUE_CHAIN
-from l4lb.control.ruleset import TABLE, render_change, render_drain, render_install
+from l4lb.control.ruleset import TABLE, render_change, render_drain, render_forget_flows, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.control.state import dump_state, load_state
 from l4lb.dataplane.table import learned_slots
 from l4lb.errors import ConfigError, L4lbError
-from l4lb.model import Datapath, L4Config
-from l4lb.net import nft
+from l4lb.model import Datapath, L4Config, OnDown
+from l4lb.net import nft, systemd
 from l4lb.net.admin import AdminServer
 from l4lb.net.crew import Crew, plan_crew
 from l4lb.net.files import read_config
@@ -64,12 +67,13 @@ class Daemon:
         self._journal: Journal | None = None
         self._admin = AdminServer(self, socket_path)
         self._stopping = asyncio.Event()
-        self._reloading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._designer: Designer | None = None
         self._crew: Crew | None = None
         self._slow_path: SlowPath | None = None
         self._design: Design | None = None
+        self._keeper = Keeper(self.first_config, self.carry_out)
+        self._watch = Watch(self._keeper)
         self._installed = False
 
     @property
@@ -102,7 +106,7 @@ class Daemon:
             return
         self._lock.acquire()
         try:
-            config = self.first_config
+            config = self._keeper.roster.effective_config()
             key = config.hash_key or machine_key()
             host = probe_host()
             self.datapath = choose_datapath(host, config.datapath)
@@ -157,10 +161,15 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()
         self._tasks.append(loop.create_task(self._expire()))
+        self._tasks.append(loop.create_task(self._keeper.follow()))
+        self._tasks.append(loop.create_task(self._watch.run()))
+        self._tasks.append(loop.create_task(systemd.feed_watchdog()))
         log("ready", socket=self.socket_path)
+        systemd.notify(READY=1, STATUS=f"balancing {len(self.config.services)} services by {self.datapath}")
         try:
             await self._stopping.wait()
         finally:
+            systemd.notify(STOPPING=1)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -221,18 +230,44 @@ class Daemon:
 
     # Changing --------------------------------------------------------------------------------------
 
-    async def reload(self) -> views.Json:
-        """Reads the configuration again and changes what differs; on any error the old one goes on.
+    async def reload(self, *, dry_run: bool = False) -> views.Json:
+        """Reads the configuration again and changes what differs; on any error the old one goes on."""
+        systemd.notify_reloading()
+        try:
+            return await self._keeper.reload(self._load_again, dry_run=dry_run)
+        finally:
+            systemd.notify(READY=1)
 
-        The work is done beside the event loop, one reload after another.
-        """
-        async with self._reloading:
-            return await asyncio.to_thread(self._reload)
+    async def change_backend(self, action: str, wish: views.Json) -> views.Json:
+        """See `AdminServer`."""
+        return await self._keeper.change(action, wish)
 
-    def _reload(self) -> views.Json:
-        began = time.monotonic()
+    async def flush_flows(self, service: str, backend: str | None) -> views.Json:
+        """See `AdminServer`."""
+        members = self._keeper.roster.of(service)
+        names = (
+            list(members) if backend is None else [self._keeper.roster.member(service, backend).backend.name]
+        )
+        async with self._keeper.lock:
+            slots = [self.design.slots.slot(service, name) for name in names]
+            flushed = await asyncio.to_thread(self._flush, slots)
+        log("flows flushed", service=service, backend=backend or "all", flows=flushed)
+        return {"flushed": flushed}
+
+    def _flush(self, slots: list[int]) -> int:
+        assert self._crew is not None
+        removed = sum(self._crew.remove_flows(slot) for slot in slots)
+        if self.design.table.learns:
+            nft.run_nft(render_forget_flows())
+        return removed
+
+    def _load_again(self) -> L4Config:
         config = load(self.config_path)
         self._refuse_fixed(config)
+        return config
+
+    def carry_out(self, config: L4Config, ended: Iterable[tuple[Key, OnDown]] = ()) -> None:
+        """Makes a configuration true; on any error the one before goes on. Called by one thread at a time."""
         assert self._journal is not None and self._designer is not None and self._crew is not None
         design = self._designer.design(
             config,
@@ -240,6 +275,7 @@ class Daemon:
             find_paths(addresses_to_reach(config)),
             flows_of=self._crew.flows_of,
             previous=self.design.table,
+            ended=ended,
         )
         script = render_change(self.design.rules, design.rules)
         nft.run_nft(script, check=True)
@@ -248,12 +284,9 @@ class Daemon:
         # From here on a failure may not leave the two apart: nothing below asks the kernel.
         self._crew.publish(design.table)
         self._design = design
-        took = round(time.monotonic() - began, 3)
-        log("reloaded", services=len(config.services), seconds=took)
-        return {"reloaded": True, "services": len(config.services), "seconds": took}
 
     def _refuse_fixed(self, config: L4Config) -> None:
-        if fixed := fixed_differences(self.config, config):
+        if fixed := fixed_differences(self.first_config, config):
             raise ConfigError(
                 f"{self.config_path}: {', '.join(fixed)} cannot change while running; "
                 "nothing was changed, restart the daemon"
@@ -273,7 +306,7 @@ class Daemon:
     async def replace(self) -> None:
         """Goes on as a newly started program with the same flows. L4lbError where the new one would not
         start."""
-        async with self._reloading:
+        async with self._keeper.lock:
             if self.datapath is Datapath.REFERENCE:
                 raise L4lbError("the datapath reference cannot hand its queues over; restart the daemon")
             self._refuse_fixed(load(self.config_path))
@@ -294,6 +327,7 @@ class Daemon:
             state = {
                 **dump_state(self.design, self._designer),
                 "counters": counters,
+                "backends": self._keeper.roster.dump(),
                 "started": self.started,
                 "began": began,
             }
@@ -311,7 +345,9 @@ class Daemon:
         self.datapath = legacy.designer.datapath
         self.started = luggage.state["started"]
         self._journal = Journal(journal_path(self.socket_path))
-        config, plan = self.first_config, legacy.designer.plan
+        self._keeper.roster.restore(luggage.state["backends"])
+        self._keeper.roster.settle(time.monotonic())
+        config, plan = self._keeper.roster.effective_config(), legacy.designer.plan
         self._design = legacy.designer.design(
             config,
             legacy.slots,
@@ -350,6 +386,7 @@ class Daemon:
             "workers": len(self.workers),
             "services": len(self.config.services),
             "backends": sum(len(service.backends) for service in self.config.services),
+            "trouble": self._keeper.trouble,
             **self.flow_count(),
             **views.kernel_counters(),
             "untracked_sources": self._crew.untracked_sources,
@@ -388,7 +425,13 @@ class Daemon:
         design, marks = self.design, self._designer.plan.marks
         kernel = read_kernel_counts(design.table) if counted and marks else {}
         return views.Scene(
-            design.config, design.slots, design.table, self.workers, kernel, learned_slots(design.table)
+            design.config,
+            design.slots,
+            design.table,
+            self.workers,
+            kernel,
+            learned_slots(design.table),
+            self._keeper.roster,
         )
 
 

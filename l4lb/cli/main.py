@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 import click
 
 from l4lb import __version__
-from l4lb.cli import output
+from l4lb.cli import changing, output
 from l4lb.cli.realserver import real_server
-from l4lb.errors import L4lbError
+from l4lb.errors import ConfigError, L4lbError
 
 _DEFAULT_CONFIG = Path("/etc/l4lb/l4lb.yaml")
 _DEFAULT_SOCKET = Path("/run/l4lb/l4lb.sock")
@@ -24,6 +24,7 @@ _DOWN_TIMEOUT_S = 15
 _BACKEND_COLUMNS = (
     ("SERVICE", "service"),
     ("BACKEND", "backend"),
+    ("STATE", "state"),
     ("WEIGHT", "weight"),
     ("FLOWS", "flows"),
     ("ACTIVE", "active"),
@@ -40,7 +41,7 @@ _SERVICE_COLUMNS = (
     ("FORWARD", "forward"),
     ("SCHEDULER", "scheduler"),
     ("BACKENDS", "backends"),
-    *_BACKEND_COLUMNS[3:],
+    *_BACKEND_COLUMNS[4:],
 )
 _FLOW_COLUMNS = (
     ("CLIENT", "client"),
@@ -105,24 +106,44 @@ cli.add_command(real_server)
 
 @cli.command()
 @config_option
+@click.option("--strict", is_flag=True, help="Fail on warnings, too, with exit code 2.")
 @json_option
-def check(config: Path, as_json: bool) -> None:
+def check(config: Path, strict: bool, as_json: bool) -> None:
     """Check a configuration without touching the host.
+
+    Warnings name what is allowed and will probably be regretted, with the reason.
 
     \b
     Example:
       l4lb check -c examples/nat.yaml
+      l4lb check -c examples/health.yaml --strict
     """
-    from l4lb.cli.daemon import load
+    from l4lb.control.advice import locate
+    from l4lb.control.config import parse_placed
+    from l4lb.net.files import read_config
 
-    loaded = load(config)
-    backends = sum(len(service.backends) for service in loaded.services)
+    placed = parse_placed(read_config(config), str(config))
+    warnings = locate(placed)
+    services = len(placed.value.services)
+    backends = sum(len(service.backends) for service in placed.value.services)
     if as_json:
         output.print_json(
-            {"ok": True, "config": str(config), "services": len(loaded.services), "backends": backends}
+            {
+                "ok": not (strict and warnings),
+                "config": str(config),
+                "services": services,
+                "backends": backends,
+                "warnings": [{"where": where, "text": text} for where, text in warnings],
+            }
         )
     else:
-        print(f"{config}: valid, {len(loaded.services)} services, {backends} backends")
+        for where, text in warnings:
+            print(f"{where}: warning: {text}", file=sys.stderr)
+        count = len(warnings)
+        counted = f", {count} {'warning' if count == 1 else 'warnings'}" if warnings else ""
+        print(f"{config}: valid, {services} services, {backends} backends{counted}")
+    if strict and warnings:
+        sys.exit(ConfigError.exit_code)
 
 
 @cli.command()
@@ -193,18 +214,28 @@ def run(socket: Path, config: Path, log_format: str) -> None:
 
 
 @cli.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @json_option
 @click.pass_obj
-def reload(socket: Path, as_json: bool) -> None:
+def reload(socket: Path, dry_run: bool, as_json: bool) -> None:
     """Make the daemon read its configuration again; on any error nothing changes.
+
+    Flows, counters, the state of backends and what was drained stay. Backends that were added or removed
+    by a command are as the file says again.
 
     \b
     Example:
+      l4lb reload --dry-run
       l4lb reload
     """
-    answer = _client(socket).post("/reload")
+    answer = _client(socket).post("/reload", {"dry_run": dry_run})
     if as_json:
         output.print_json(answer)
+        return
+    for line in answer["changes"]:
+        print(line)
+    if dry_run:
+        print(f"would change {len(answer['changes'])} things; nothing was done")
     else:
         print(f"reloaded: {answer['services']} services in {answer['seconds']} s")
 
@@ -256,7 +287,7 @@ def services(socket: Path, as_json: bool) -> None:
 
 @cli.group()
 def backends() -> None:
-    """Look at backends."""
+    """Look at backends, and change them while they work."""
 
 
 @backends.command("ls")
@@ -274,9 +305,16 @@ def backends_ls(socket: Path, as_json: bool) -> None:
     _print(_client(socket).rows("/backends"), _BACKEND_COLUMNS, as_json, "backends")
 
 
+for command in changing.COMMANDS:
+    backends.add_command(command)
+
+
 @cli.group()
 def flows() -> None:
-    """Look at flows."""
+    """Look at flows, and forget them."""
+
+
+flows.add_command(changing.flush)
 
 
 @flows.command("ls")

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from l4lb.cli.kernelcounts import KernelCount
+from l4lb.control.roster import Roster
 from l4lb.control.rules import COUNTERS, LEASE_S
 from l4lb.control.ruleset import TABLE
 from l4lb.control.slots import SlotRegistry
@@ -40,6 +41,7 @@ class Scene:
     workers: Sequence[Worker]
     kernel: Mapping[int, KernelCount]
     learned: frozenset[int]
+    roster: Roster
 
 
 _SUMMED = (
@@ -107,18 +109,23 @@ def queue_rows(workers: Sequence[Worker]) -> list[Json]:
 def backend_rows(scene: Scene) -> Iterator[Json]:
     """A row for each backend of each service, in the order of the configuration.
 
-    What goes out is None where answers do not come by here (direct return, tunnels).
+    What goes out is None where answers do not come by here (direct return, tunnels). `effective_weight` is
+    what decides: 0 for a backend that takes no new flows, whatever its `weight`.
     """
+    now = time.monotonic()
     for service in scene.config.services:
         for backend in service.backends:
             slot = scene.slots.slot(service.name, backend.name)
             totals = slot_totals(scene.workers, slot)
             kernel = scene.kernel.get(slot, KernelCount())
             unseen = service.forward.answers_itself
+            member = scene.roster.member(service.name, backend.name)
             yield {
                 "service": service.name,
                 "backend": backend.name,
-                "weight": backend.weight,
+                "state": str(member.state),
+                "weight": member.full_weight,
+                "effective_weight": member.effective,
                 "flows": totals.flows,
                 "active": totals.active,
                 "scheduled": totals.scheduled,
@@ -127,6 +134,8 @@ def backend_rows(scene: Scene) -> Iterator[Json]:
                 "packets_out": None if unseen else totals.packets_out + kernel.packets_out,
                 "bytes_out": None if unseen else totals.bytes_out + kernel.bytes_out,
                 "packets_offloaded": kernel.packets_in,
+                "why": member.why,
+                "since_s": round(max(now - member.since, 0.0), 1) if member.since else None,
             }
 
 

@@ -2,8 +2,9 @@
 
 `parse_config` is pure: `l4lb.net.files` reads the file. It stops at the first error, a ConfigError of the
 form `FILE:LINE:COLUMN: KEY: reason; what to do`. The layers below: `yamlnode` (text to nodes with
-positions), `field` (nodes to typed values), `endpoint` and `network` (addresses, ports, networks), `service`
-(the list of services), `conflicts` and `modes` (rules between values).
+positions), `field` (nodes to typed values), `endpoint`, `network` and `units` (addresses, ports, networks,
+durations), `service` and `health_keys` (the list of services), `conflicts` and `modes` (rules between
+values). `parse_placed` keeps the positions, which `advice` needs.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from l4lb.control.endpoint import parse_port_range
+from l4lb.control.conflicts import check_metrics
+from l4lb.control.endpoint import parse_local_endpoint, parse_port_range
 from l4lb.control.field import Field
 from l4lb.control.message import error_at, quoted
 from l4lb.control.modes import check_outer_sources, check_pool
 from l4lb.control.network import parse_plain_address, parse_source_network
+from l4lb.control.placed import PlacedConfig
 from l4lb.control.pool import MAX_ADDRESSES
 from l4lb.control.service import MAX_FLOWS, parse_services
 from l4lb.control.yamlnode import parse_yaml
@@ -45,7 +48,7 @@ _KEY_DIGITS = 32
 
 _L4_KEYS = (
     *("datapath", "workers", "queue", "flow_table", "masquerade", "tunnel", "hash_key", "vip_interface"),
-    "services",
+    *("metrics", "services"),
 )
 
 _HEX = re.compile(r"[0-9A-Fa-f]*")
@@ -53,11 +56,17 @@ _HEX = re.compile(r"[0-9A-Fa-f]*")
 
 def parse_config(text: str, source: str) -> L4Config:
     """The configuration in `text`; `source` names the file in errors. Raises ConfigError."""
+    return parse_placed(text, source).value
+
+
+def parse_placed(text: str, source: str) -> PlacedConfig:
+    """As `parse_config`, with the places of what it says."""
     with _collector_paused():
         root = parse_yaml(text, source)
         if root is None:
             raise error_at(source, 1, 1, "l4", 'missing, the file is empty; begin with "l4:"')
-        return _parse_l4(Field(root, source).keys(("l4",), required=("l4",))["l4"])
+        section = Field(root, source).keys(("l4",), required=("l4",))["l4"]
+        return PlacedConfig(_parse_l4(section), section)
 
 
 @contextmanager
@@ -80,6 +89,9 @@ def _parse_l4(section: Field) -> L4Config:
     workers = _parse_workers(keys["workers"]) if "workers" in keys else None
     masquerade, pool = _parse_masquerade(keys.get("masquerade"))
     tunnel, sources = _parse_tunnel(keys.get("tunnel"))
+    metrics = None
+    if "metrics" in keys:
+        metrics = keys["metrics"].parse(parse_local_endpoint, "an endpoint such as 127.0.0.1:9100")
     settings = L4Config(
         datapath=keys["datapath"].choice(Datapath) if "datapath" in keys else Datapath.AUTO,
         workers=workers,
@@ -87,11 +99,14 @@ def _parse_l4(section: Field) -> L4Config:
         flows=_parse_flow_table(keys["flow_table"]) if "flow_table" in keys else FlowSettings(),
         masquerade=masquerade,
         tunnel=tunnel,
+        metrics=metrics,
         hash_key=_parse_hash_key(keys["hash_key"]) if "hash_key" in keys else None,
         vip_interface=_parse_interface(keys["vip_interface"]) if "vip_interface" in keys else "lo",
         services=(),
     )
     services = parse_services(keys["services"])
+    if metrics:
+        check_metrics(metrics, keys["metrics"], services)
     check_pool(pool, services)
     check_outer_sources(sources, services)
     return replace(settings, services=tuple(service.value for service in services))

@@ -1,8 +1,9 @@
 """The rules between the parts of a configuration, each of which is right in itself.
 
 An address, protocol and port belong to one service; clients are of one address family; an answer can be told
-apart from every other; nothing is balanced in a circle; the tables of the packet path have room; and what
-`modes` asks for. The first rule that is broken raises ConfigError, of two services at the later one.
+apart from every other; nothing is balanced in a circle; the tables of the packet path have room; what acts on
+health has a check to act on; and what `modes` asks for. The first rule that is broken raises ConfigError, of
+two services at the later one.
 
 *Sharing a backend.* Only answers of `nat` come to the gateway from an endpoint, and have to be told apart.
 Those of `masquerade` are told by the pool address and port that they go to, which no VIP or backend has; with
@@ -21,7 +22,7 @@ from l4lb.control.modes import check_mode
 from l4lb.control.placed import PlacedService
 from l4lb.control.replies import collect_claims, sweep
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_FRONTENDS, MAX_SLOTS
-from l4lb.model import Address, Backend, Forward, Listen, Protocol
+from l4lb.model import Address, Backend, Forward, Listen, OnDown, Protocol
 
 MAX_BACKENDS = MAX_SLOTS - 1
 """Backends of all services together."""
@@ -44,6 +45,25 @@ def check_service(service: PlacedService) -> None:
     _check_ports(service)
     check_mode(service)
     _check_doubles(service)
+    _check_backups(service)
+    _check_health_is_known(service)
+    _check_reset(service)
+
+
+def check_metrics(endpoint: tuple[Address, int], field: Field, services: Sequence[PlacedService]) -> None:
+    """A service takes what comes for its address and port before a program of this host sees it."""
+    address, port = endpoint
+    for service in services:
+        for listen in service.value.listens:
+            if (
+                listen.address == address
+                and listen.protocol is Protocol.TCP
+                and listen.first_port <= port <= listen.last_port
+            ):
+                raise field.error(
+                    f"service {quoted(service.value.name)} listens on {listen} and would get what comes "
+                    "here; use another port"
+                )
 
 
 def check_services(services: Sequence[PlacedService]) -> None:
@@ -98,6 +118,31 @@ def _check_doubles(service: PlacedService) -> None:
             if other := seen.get((backend.address, port)):
                 raise field.error(f"{backend.name} is the same server as {other.path}; remove one of the two")
         seen[backend.address, backend.port] = field
+
+
+def _check_backups(service: PlacedService) -> None:
+    if all(backend.backup for backend in service.value.backends):
+        raise service.keys["backends"].error(
+            "all of them are backups, with nothing to be a backup for; make at least one an ordinary one"
+        )
+
+
+def _check_health_is_known(service: PlacedService) -> None:
+    value = service.value
+    if value.health or value.passive:
+        return
+    for key, given in (("slow_start", value.slow_start_s), ("panic_threshold", value.panic_threshold)):
+        if given:
+            raise service.keys[key].error(
+                "without a check no backend goes down or comes up; add health or passive, or remove it"
+            )
+
+
+def _check_reset(service: PlacedService) -> None:
+    """Only TCP has a way to tell a client that its connection is over."""
+    value = service.value
+    if value.on_down is OnDown.RESET and all(listen.protocol is Protocol.UDP for listen in value.listens):
+        raise service.keys["on_down"].error("reset is for TCP, and the service listens on UDP only; use move")
 
 
 def _check_names(services: Sequence[PlacedService]) -> None:

@@ -6,16 +6,17 @@ Pure: a `Design` is a value, two of them can be compared, and the daemon carries
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from l4lb.control.expand import FrontendKey, LookupCache, Surroundings, expand, frontend_indices, needs_paths
 from l4lb.control.pool import AddressPool, Path
+from l4lb.control.roster import Key
 from l4lb.control.rules import RulePlan, describe_rules
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import Table
 from l4lb.errors import L4lbError
-from l4lb.model import Address, Datapath, Forward, L4Config
+from l4lb.model import Address, Datapath, Forward, L4Config, OnDown
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,14 @@ class Designer:
         *,
         flows_of: Callable[[int], int],
         previous: Table | None = None,
+        ended: Iterable[tuple[Key, OnDown]] = (),
         indices: Mapping[FrontendKey, int] | None = None,
     ) -> Design:
         """The design of `config`; `previous` is the table before it, whose marks stay known.
 
-        `flows_of` tells how many flows remember a slot. `indices` are the numbers of frontends where there
-        is no table before it. L4lbError where something has no room, or a backend cannot be reached as its
-        mode needs.
+        `ended` are backends whose flows shall end, each with how. `flows_of` tells how many flows remember
+        a slot. `indices` are the numbers of frontends where there is no table before it. L4lbError where
+        something has no room, or a backend cannot be reached as its mode needs.
         """
         slots.assign(config, flows_of)
         self.pool.assign(config, paths)
@@ -76,6 +78,9 @@ class Designer:
         )
         known = frontend_indices(previous) if previous else indices
         table = expand(config, slots, around, lookups=self.lookups, indices=known)
+        listed = list(ended)
+        ends = {how: frozenset(slots.slot(*key) for key, end in listed if end is how) for how in OnDown}
+        table = replace(table, resets=ends[OnDown.RESET], moves=ends[OnDown.MOVE])
         rules = describe_rules(table, config.services, self.plan, previous)
         return Design(config, slots, table, rules, frozenset(_neighbours(config, paths)))
 

@@ -105,7 +105,10 @@ def collect_elements(
         carried = dict(_carried(known, hashed, marks=marks, size=size))
         found[f"backends{family}"] = [f"{mark:#x} : {text(address)}" for mark, address in carried.items()]
         # No `previous` here: a learned flow must not outlive its backend.
-        recalled = dict(_carried([table], set(), marks=marks, size=size)) if table.learns else {}
+        gone = table.resets | table.moves
+        recalled = (
+            dict(_carried([table], set(), marks=marks, size=size, without=gone)) if table.learns else {}
+        )
         found[f"recalled{family}"] = [f"{mark:#x} : {text(address)}" for mark, address in recalled.items()]
         found[f"restored{family}"] = [
             f"{mark:#x} : {text(vip)}" for mark, vip in _restored(known) if len(vip) == size
@@ -184,7 +187,12 @@ def frontends_with_other_ports(table: Table) -> set[int]:
 
 
 def _carried(
-    tables: Iterable[Table], hashed: set[str], *, marks: bool, size: int
+    tables: Iterable[Table],
+    hashed: set[str],
+    *,
+    marks: bool,
+    size: int,
+    without: frozenset[int] = frozenset(),
 ) -> Iterator[tuple[int, bytes]]:
     """Mark and address of every backend that the kernel sends packets to.
 
@@ -196,7 +204,7 @@ def _carried(
             if needs_whole(service) or not (vips and _is_carried(service, hashed, marks=marks)):
                 continue
             for backend in service.backends:
-                if len(backend.address) == size:
+                if len(backend.address) == size and backend.slot not in without:
                     for n in range(vips):
                         yield forward_mark(backend.slot, n), backend.address
 

@@ -3,6 +3,7 @@
     listen    ADDRESS:PORTS/PROTOCOLS   203.0.113.10:80/tcp   203.0.113.10:8000-8100/tcp
                                         [2001:db8::1]:53/tcp+udp   203.0.113.10:any/udp
     backend   ADDRESS[:PORT]            10.2.0.11:8080   10.2.0.11   [2001:db8::11]:80   [2001:db8::11]
+    local     ADDRESS:PORT              127.0.0.1:9100   [::]:9100
 
 An IPv6 address stands in brackets: without them `2001:db8::11:8080` is a valid address of another
 machine. Protocols are joined with `+`, because a comma separates items in a YAML list.
@@ -47,6 +48,22 @@ def parse_endpoint(text: str) -> tuple[Address, int | None]:
     """A backend's address and port; None keeps the port that the client addressed."""
     host, port = _split_port(text)
     return parse_address(host), None if port is None else parse_port(port)
+
+
+def parse_local_endpoint(text: str) -> tuple[Address, int]:
+    """Where a program of this host listens: loopback and unspecified addresses are right, a port is
+    needed."""
+    host, port = _split_port(text)
+    if port is None:
+        raise ValueError(f'{quoted(text)} has no port; add one, as in "{_shown(text)}:9100"')
+    bare = host[1:-1] if host.startswith("[") else host
+    try:
+        address: Address = IPv6Address(bare) if host.startswith("[") else IPv4Address(bare)
+    except AddressValueError:
+        raise ValueError(f"{quoted(host)} is not an IP address; names are not looked up") from None
+    if address.is_multicast or address == _BROADCAST:
+        raise ValueError(f"{address} is an address that no program listens on; use one of this host")
+    return address, parse_port(port)
 
 
 def parse_port(text: str) -> int:

@@ -145,6 +145,8 @@ def expand(
                 source_new_flows=service.limits.new_flows or 0,
                 source_flows=service.limits.flows or 0,
                 kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
+                affinity_prefix=_affinity_prefix(service),
+                affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
             )
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),
@@ -156,6 +158,14 @@ def expand(
         pool=tuple(address.packed for address in around.pool.addresses),
         gue_port=config.tunnel.port,
     )
+
+
+def _affinity_prefix(service: Service) -> int:
+    """The length of a client network, or 0; clients of a service are of one family."""
+    if service.affinity is None:
+        return 0
+    is_ipv4 = service.listens[0].address.version == 4
+    return service.affinity.prefix4 if is_ipv4 else service.affinity.prefix6
 
 
 def _vips(service: Service) -> tuple[bytes, ...]:

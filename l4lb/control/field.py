@@ -1,17 +1,18 @@
 """A value of the configuration with its key and position; what every rule is checked on.
 
-The readers (`text`, `integer`, `choice`, `items`, `distinct`, `keys`) return a value of the type that the key
-has or raise ConfigError where the value stands.
+The readers (`text`, `integer`, `flag`, `duration`, `choice`, `items`, `distinct`, `keys`, `entries`) return a
+value of the type that the key has or raise ConfigError where the value stands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from enum import StrEnum
 from typing import TypeVar
 
-from l4lb.control.message import error_at, key_path, nearest, quoted
+from l4lb.control.message import error_at, key_path, nearest, place_of, quoted
+from l4lb.control.units import parse_duration, show_duration
 from l4lb.control.yamlnode import Mapping, Node, Scalar, Sequence
 from l4lb.errors import ConfigError
 
@@ -41,6 +42,28 @@ class Field:
 
     def _path_of(self, key: str | int) -> str:
         return f"{self.path}[{key}]" if isinstance(key, int) else key_path(self.path, key)
+
+    @property
+    def place(self) -> str:
+        """Where the value stands: `FILE:LINE:COLUMN: KEY`."""
+        return place_of(self.source, self.node.line, self.node.column, self.path)
+
+    def at(self, path: Iterable[str | int]) -> Field:
+        """The value under these keys and indexes, or the last on the way there that the file has."""
+        field = self
+        for key in path:
+            node = field._child(key)
+            if node is None:
+                break
+            field = Field(node, self.source, field, key)
+        return field
+
+    def _child(self, key: str | int) -> Node | None:
+        if isinstance(key, int):
+            items = self.node.items if isinstance(self.node, Sequence) else []
+            return items[key] if key < len(items) else None
+        entries = self.node.entries if isinstance(self.node, Mapping) else []
+        return next((value for name, value in entries if name.text == key), None)
 
     def error(self, reason: str) -> ConfigError:
         """The error to raise for this value; `reason` ends with what to do."""
@@ -75,6 +98,23 @@ class Field:
         if not _WHOLE.fullmatch(node.text) or not low <= int(node.text) <= high:
             raise self.error(f"must be {what}, not {quoted(node.text)}")
         return int(node.text)
+
+    def flag(self, what: str = "true or false") -> bool:
+        """Yes or no; `what` names what is wanted where more than these two are known."""
+        node = self._scalar(what)
+        if not node.plain:
+            raise self.error(f"must be {what}, not text; remove the quotes")
+        if node.text not in ("true", "false"):
+            raise self.error(f"must be {what}, not {quoted(node.text)}")
+        return node.text == "true"
+
+    def duration(self, low_s: float, high_s: float) -> float:
+        """Seconds, from `low_s` to `high_s`."""
+        what = f"a duration from {show_duration(low_s)} to {show_duration(high_s)}"
+        seconds = self.parse(parse_duration, what)
+        if not low_s <= seconds <= high_s:
+            raise self.error(f"must be {what}, not {show_duration(seconds)}")
+        return seconds
 
     def choice(self, kind: type[E]) -> E:
         """One of the values of an enumeration."""
@@ -124,6 +164,18 @@ class Field:
             if name not in found:
                 raise self._key_error(self.node, name, "missing; add this key, it is required")
         return found
+
+    def entries(self, what: str) -> list[tuple[str, Field]]:
+        """The keys and values of a mapping whose keys are the operator's own; `what` names them in the
+        plural."""
+        if not isinstance(self.node, Mapping):
+            raise self._wrong_type(f"a mapping of {what}")
+        found: dict[str, Field] = {}
+        for key, value in self.node.entries:
+            if key.text in found:
+                raise self._key_error(key, key.text, "the key stands here twice; remove one of the two")
+            found[key.text] = Field(value, self.source, self, key.text)
+        return list(found.items())
 
     def _key_error(self, at: Node, key: str, reason: str) -> ConfigError:
         return error_at(self.source, at.line, at.column, self._path_of(key), reason)

@@ -19,7 +19,12 @@ _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 def error_at(source: str, line: int, column: int, key: str, reason: str) -> ConfigError:
     """The error at a position (both from 1). An empty `key` is the file as a whole."""
-    return ConfigError(f"{printable(source)}:{line}:{column}: {key or 'file'}: {printable(reason)}")
+    return ConfigError(f"{place_of(source, line, column, key)}: {printable(reason)}")
+
+
+def place_of(source: str, line: int, column: int, key: str) -> str:
+    """The part of a message that says where: `FILE:LINE:COLUMN: KEY`."""
+    return f"{printable(source)}:{line}:{column}: {key or 'file'}"
 
 
 def key_path(parent: str, key: str) -> str:

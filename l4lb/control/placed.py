@@ -1,4 +1,5 @@
-"""A service together with the places in the file that its parts stand at, for the rules between parts."""
+"""Values together with the places in the file that they stand at: for the rules between parts, and for
+advice."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from l4lb.control.field import Field
-from l4lb.model import Network, Service
+from l4lb.model import L4Config, Network, Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +22,11 @@ class PlacedService:
     listens: Sequence[Field]
     backends: Sequence[Field]
     networks: Sequence[tuple[Network, Field]]
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedConfig:
+    """`field` is that of `l4`; its `at` leads to the place of everything below."""
+
+    value: L4Config
+    field: Field

@@ -59,6 +59,11 @@ def render_drain(rules: Ruleset) -> str:
     return _script([*lines, f"flush chain inet {TABLE} queue_out"])
 
 
+def render_forget_flows() -> str:
+    """The script that makes the kernel forget every flow that it has learned."""
+    return _script([f"flush map inet {TABLE} learned{family}" for family in (4, 6)])
+
+
 def _script(lines: list[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 

@@ -4,25 +4,50 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from enum import StrEnum
 
 from l4lb.control.conflicts import check_service, check_services
 from l4lb.control.endpoint import parse_endpoint, parse_listen
 from l4lb.control.field import Field
+from l4lb.control.health_keys import parse_health, parse_passive
 from l4lb.control.message import quoted
 from l4lb.control.network import parse_network
 from l4lb.control.placed import PlacedService
-from l4lb.model import Backend, Forward, Network, OnFailure, Scheduler, Service, SourceLimits
+from l4lb.control.units import parse_fraction
+from l4lb.model import (
+    Affinity,
+    Backend,
+    Forward,
+    Network,
+    OnDown,
+    OnFailure,
+    Scheduler,
+    Service,
+    SourceLimits,
+)
 
 MAX_WEIGHT = 65535
 MAX_FLOWS = 10_000_000
 """The largest limit of flows, or of new ones in a second."""
+MAX_BACKUP = 100
+"""The last priority of a backup."""
+MAX_SLOW_START_S = 3600.0
+AFFINITY_TIMEOUT_S = (1.0, 86400.0)
+MAX_DRAIN_TIMEOUT_S = 86400.0
 _MAX_NAME = 64
 
 _KEYS = (
-    *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits"),
+    *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits", "affinity"),
+    *("health", "passive", "on_down", "slow_start", "panic_threshold", "drain_timeout"),
     "backends",
 )
 _NAME = re.compile(r"[a-z0-9_.-]+")
+
+
+class _By(StrEnum):
+    """What affinity knows a client by."""
+
+    CLIENT_IP = "client-ip"
 
 
 def parse_services(field: Field) -> list[PlacedService]:
@@ -53,18 +78,19 @@ def _parse_service(field: Field) -> PlacedService:
     backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
     if not backends:
         raise keys["backends"].error("the list is empty; add at least one backend")
+    value = Service(
+        name=name,
+        listens=tuple(listen for listen, _ in listens),
+        backends=tuple(backend for backend, _ in backends),
+        forward=forward,
+        scheduler=scheduler,
+        on_failure=on_failure,
+        allow=tuple(network for network, _ in allow),
+        deny=tuple(network for network, _ in deny),
+        limits=limits,
+    )
     service = PlacedService(
-        Service(
-            name=name,
-            listens=tuple(listen for listen, _ in listens),
-            backends=tuple(backend for backend, _ in backends),
-            forward=forward,
-            scheduler=scheduler,
-            on_failure=on_failure,
-            allow=tuple(network for network, _ in allow),
-            deny=tuple(network for network, _ in deny),
-            limits=limits,
-        ),
+        _with_changes(value, keys),
         field=field,
         keys=keys,
         listens=[item for _, item in listens],
@@ -73,6 +99,47 @@ def _parse_service(field: Field) -> PlacedService:
     )
     check_service(service)
     return _without_kept_ports(service) if forward.answers_itself else service
+
+
+def _with_changes(service: Service, keys: dict[str, Field]) -> Service:
+    """The service with what its keys say about backends that fail, come and go, and clients that stay."""
+    version = service.listens[0].address.version
+    return replace(
+        service,
+        affinity=_parse_affinity(keys["affinity"], version) if "affinity" in keys else None,
+        health=parse_health(keys["health"]) if "health" in keys else None,
+        passive=parse_passive(keys["passive"]) if "passive" in keys else None,
+        on_down=keys["on_down"].choice(OnDown) if "on_down" in keys else service.on_down,
+        slow_start_s=keys["slow_start"].duration(0, MAX_SLOW_START_S) if "slow_start" in keys else 0.0,
+        panic_threshold=(
+            keys["panic_threshold"].parse(parse_fraction, "a part of the backends such as 50% or 0.5")
+            if "panic_threshold" in keys
+            else 0.0
+        ),
+        drain_timeout_s=(
+            keys["drain_timeout"].duration(0, MAX_DRAIN_TIMEOUT_S)
+            if "drain_timeout" in keys
+            else service.drain_timeout_s
+        ),
+    )
+
+
+def _parse_affinity(field: Field, version: int) -> Affinity:
+    """`version` is the family of the service's clients, whose prefix the mask is."""
+    affinity = Affinity()
+    if not field.is_mapping():
+        field.choice(_By)
+        return affinity
+    keys = field.keys(("by", "mask", "timeout"), required=())
+    if "by" in keys:
+        keys["by"].choice(_By)
+    if "timeout" in keys:
+        affinity = replace(affinity, timeout_s=keys["timeout"].duration(*AFFINITY_TIMEOUT_S))
+    if "mask" not in keys:
+        return affinity
+    if version == 4:
+        return replace(affinity, prefix4=keys["mask"].integer(1, affinity.prefix4))
+    return replace(affinity, prefix6=keys["mask"].integer(1, affinity.prefix6))
 
 
 def _parse_name(field: Field) -> str:
@@ -101,10 +168,18 @@ def _parse_backend(field: Field) -> tuple[Backend, Field]:
     if not field.is_mapping():
         address, port = field.parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
         return Backend(address, port), field
-    keys = field.keys(("address", "weight"), required=("address",))
+    keys = field.keys(("address", "weight", "backup"), required=("address",))
     address, port = keys["address"].parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
     weight = keys["weight"].integer(0, MAX_WEIGHT) if "weight" in keys else 1
-    return Backend(address, port, weight), keys["address"]
+    backup = _parse_backup(keys["backup"]) if "backup" in keys else 0
+    return Backend(address, port, weight, backup), keys["address"]
+
+
+def _parse_backup(field: Field) -> int:
+    what = f"true, false or a priority from 1 to {MAX_BACKUP}"
+    if field.text(what) in ("true", "false"):
+        return int(field.flag(what))
+    return field.integer(1, MAX_BACKUP, what)
 
 
 def _without_kept_ports(service: PlacedService) -> PlacedService:

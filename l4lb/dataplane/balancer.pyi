@@ -19,8 +19,8 @@ class Counters(TypedDict):
     """By slot: flows scheduled, packets and bytes in, packets and bytes out."""
 
 class SharedCounters:
-    """Flow and connection counts of every slot and source, shared by the balancers of all workers, which have
-    one key."""
+    """Flow and connection counts of every slot and source, and the affinities of clients, shared by the
+    balancers of all workers, which have one key."""
 
     def __init__(self) -> None: ...
     def flows(self, slot: int) -> int:
@@ -29,6 +29,8 @@ class SharedCounters:
         """Established TCP flows of `slot`."""
     def untracked(self) -> int:
         """Flows whose source was not limited, since its group of the table of sources was full."""
+    def crowded_out(self) -> int:
+        """Affinities that were forgotten before their time, since their group of the table was full."""
 
 class Balancer:
     """Flow table, scheduler state and counters of one worker.
@@ -75,6 +77,11 @@ class Balancer:
         """Remove every expired flow; returns how many."""
     def expire_groups(self, first: int, count: int, now_ms: int) -> int:
         """Remove the expired flows of some groups; holds the lock for these only."""
+    def remove_flows(self, slot: int, first_group: int, groups: int) -> int:
+        """Forget the flows of `slot`, expired ones too, in some groups of the table; returns how many.
+
+        Holds the lock for these groups only. A flow that goes on is a new one with its next packet.
+        """
     @property
     def groups(self) -> int:
         """Groups of the flow table."""

@@ -20,7 +20,7 @@ class Verdict(IntEnum):
     """It goes on to `Decision.slot`'s backend, or back to the client, rewritten."""
     DROP = 2
     ANSWER = 3
-    """It is dropped, and `Decision.packet`, an ICMP error, goes to its sender."""
+    """It is dropped, and `Decision.packet`, an ICMP error or a TCP reset, goes to its sender."""
 
 
 class Reason(IntEnum):
@@ -28,24 +28,26 @@ class Reason(IntEnum):
 
     FLOW = 0
     SCHEDULED = 1
-    RESCHEDULED = 2
-    STATELESS = 3
-    HASHED = 4
-    REPLY = 5
-    REPLY_STATIC = 6
-    NOT_BALANCED = 7
-    OTHER_PROTOCOL = 8
-    REPLY_UNMATCHED = 9
-    TOO_BIG = 10
-    TTL_EXPIRED = 11
-    TRUNCATED = 12
-    MALFORMED = 13
-    FRAGMENT = 14
-    SOURCE_ROUTED = 15
-    NO_BACKEND = 16
-    NO_FLOW = 17
-    NO_PORT = 18
-    LIMITED = 19
+    AFFINITY = 2
+    RESCHEDULED = 3
+    STATELESS = 4
+    HASHED = 5
+    REPLY = 6
+    REPLY_STATIC = 7
+    NOT_BALANCED = 8
+    OTHER_PROTOCOL = 9
+    REPLY_UNMATCHED = 10
+    TOO_BIG = 11
+    TTL_EXPIRED = 12
+    RESET = 13
+    TRUNCATED = 14
+    MALFORMED = 15
+    FRAGMENT = 16
+    SOURCE_ROUTED = 17
+    NO_BACKEND = 18
+    NO_FLOW = 19
+    NO_PORT = 20
+    LIMITED = 21
 
     @property
     def verdict(self) -> Verdict:
@@ -61,6 +63,7 @@ class Reason(IntEnum):
 _VERDICTS = {
     Reason.FLOW: Verdict.FORWARD,
     Reason.SCHEDULED: Verdict.FORWARD,
+    Reason.AFFINITY: Verdict.FORWARD,
     Reason.RESCHEDULED: Verdict.FORWARD,
     Reason.STATELESS: Verdict.FORWARD,
     Reason.HASHED: Verdict.FORWARD,
@@ -71,6 +74,7 @@ _VERDICTS = {
     Reason.REPLY_UNMATCHED: Verdict.ACCEPT,
     Reason.TOO_BIG: Verdict.ANSWER,
     Reason.TTL_EXPIRED: Verdict.ANSWER,
+    Reason.RESET: Verdict.ANSWER,
     Reason.TRUNCATED: Verdict.DROP,
     Reason.MALFORMED: Verdict.DROP,
     Reason.FRAGMENT: Verdict.DROP,
@@ -84,7 +88,8 @@ _VERDICTS = {
 _TEXTS = {
     Reason.FLOW: "the flow is known and stays with its backend",
     Reason.SCHEDULED: "a new flow, its backend chosen by the scheduler",
-    Reason.RESCHEDULED: "the flow's backend is no longer configured; chosen anew",
+    Reason.AFFINITY: "a new flow, to the backend that its client's last one went to",
+    Reason.RESCHEDULED: "the flow's backend is gone or gives its flows up; chosen anew",
     Reason.STATELESS: "the flow table is full here; chosen by consistent hash, nothing remembered",
     Reason.HASHED: "new flows come too fast; chosen by consistent hash, remembered when an ACK proves it",
     Reason.REPLY: "an answer of a known flow, given the VIP as its source",
@@ -94,6 +99,7 @@ _TEXTS = {
     Reason.REPLY_UNMATCHED: "from a backend of several VIPs, and no flow says of which",
     Reason.TOO_BIG: "does not fit into the tunnel; the sender is told what would",
     Reason.TTL_EXPIRED: "its time to live ends here; the sender is told",
+    Reason.RESET: "the flow's backend is down; the client is sent a reset",
     Reason.TRUNCATED: "the copy ends before the headers do",
     Reason.MALFORMED: "the headers contradict themselves or the packet's length",
     Reason.FRAGMENT: "a fragment",
@@ -126,7 +132,7 @@ class Decision:
     what to rewrite in the `mark` datapath (0: nothing), and `packet` the rewritten packet, or None
     where the packet is to be left as it is. `sent` says that the packet does not go back to the kernel
     with a verdict: the original is dropped and `packet` sent through a raw socket, for its source is an
-    address of this host, or its size or family another one (masquerade, tunnels, ICMP errors).
+    address of this host, or its size or family another one (masquerade, tunnels, ICMP errors, resets).
     """
 
     verdict: Verdict

@@ -80,7 +80,10 @@ class ServiceEntry:
     weight. Every service has one, for it also answers when the flow table is full. `vips` numbers the VIPs
     of a service with direct return. `source_new_flows` and `source_flows` are the limits of one client
     address, 0 for none. With a `kernel_seed` places of `lookup` are found by the hash that the kernel's
-    rules have, so that both choose alike.
+    rules have, so that both choose alike. New flows of a client, its address cut to `affinity_prefix` bits
+    (0: no affinity; all of an address where it has fewer), go where the last one went, for `affinity_ms`
+    milliseconds from that. `one_packet` remembers no UDP flow: every datagram is scheduled (not with
+    masquerade, whose answers need a flow).
     """
 
     name: str
@@ -92,6 +95,9 @@ class ServiceEntry:
     source_new_flows: int = 0
     source_flows: int = 0
     kernel_seed: int | None = None
+    affinity_prefix: int = 0
+    affinity_ms: int = 0
+    one_packet: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +168,10 @@ class Table:
     of TCP; otherwise states are those seen from the client's side alone. (Masqueraded flows are always seen
     from both sides, those with direct return and in tunnels never.) `learns` is true where the kernel
     remembers established flows (`offload`). `new_flows` is how many flows a second a worker remembers from
-    their first packet, 0 for all. `pool` are the source addresses of masquerade, `gue_port` the
-    destination port of GUE.
+    their first packet, 0 for all. Flows to the slots in `resets` are given up: TCP clients are answered
+    with a reset, UDP goes to another backend; flows to those in `moves` go to another backend with their
+    next packet. Neither keeps a slot from new flows: that is what weight 0 does. `pool` are the source
+    addresses of masquerade, `gue_port` the destination port of GUE.
     """
 
     services: tuple[ServiceEntry, ...]
@@ -173,12 +181,14 @@ class Table:
     timeouts: Timeouts = field(default_factory=Timeouts)
     learns: bool = False
     new_flows: int = 0
+    resets: frozenset[int] = frozenset()
+    moves: frozenset[int] = frozenset()
     pool: tuple[bytes, ...] = ()
     gue_port: int = 6080
 
 
 def learned_slots(table: Table) -> frozenset[int]:
-    """The slots whose established flows the kernel remembers."""
+    """The slots whose established flows the kernel remembers: not those whose flows are given up."""
     if not table.learns:
         return frozenset()
     return frozenset(
@@ -186,4 +196,5 @@ def learned_slots(table: Table) -> frozenset[int]:
         for service in table.services
         if service.forward in (Forward.NAT, Forward.DSR)
         for backend in service.backends
+        if backend.slot not in table.resets and backend.slot not in table.moves
     )

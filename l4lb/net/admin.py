@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from l4lb.errors import CapabilityError, ConfigError, L4lbError
+from l4lb.net.metrics import metrics_response
+from l4lb.net.questions import unpack_packets
 
 _STATUS = {ConfigError: 422, CapabilityError: 501}
 _ROWS_A_TURN = 512
@@ -44,8 +46,20 @@ class Backend(Protocol):
     def explain(self, client: str, service: str) -> Json:
         """Where a packet from `client` to `service` would go, and why."""
 
-    async def reload(self) -> Json:
-        """Reads the configuration again."""
+    async def reload(self, *, dry_run: bool = False) -> Json:
+        """Reads the configuration again, or only says what would change."""
+
+    async def change_backend(self, action: str, wish: Json) -> Json:
+        """Drains, enables, disables, weighs, adds or removes a backend."""
+
+    async def flush_flows(self, service: str, backend: str | None) -> Json:
+        """Forgets the flows of a service, or of one of its backends."""
+
+    def metrics(self) -> str:
+        """One scrape in the text format of Prometheus."""
+
+    def decisions(self, packets: list[bytes]) -> list[Json]:
+        """What is decided of each of these packets; nothing is changed or counted."""
 
 
 class AdminServer:
@@ -66,9 +80,16 @@ class AdminServer:
             ("/flows", self._flows),
             ("/flows/count", self._flow_count),
             ("/explain", self._explain),
+            ("/metrics", self._metrics),
         ]
         app.add_routes([web.get(path, handler) for path, handler in get])
-        app.add_routes([web.post("/reload", self._reload)])
+        post: list[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
+            ("/reload", self._reload),
+            ("/backends/{action}", self._change_backend),
+            ("/flows/flush", self._flush_flows),
+            ("/decisions", self._decisions),
+        ]
+        app.add_routes([web.post(path, handler) for path, handler in post])
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         await web.SockSite(self._runner, _listen(self._path)).start()
@@ -98,8 +119,25 @@ class AdminServer:
         query = request.query
         return web.json_response(self._backend.explain(query.get("client", ""), query.get("service", "")))
 
-    async def _reload(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(await self._backend.reload())
+    async def _reload(self, request: web.Request) -> web.StreamResponse:
+        dry_run = bool((await _body(request)).get("dry_run"))
+        return web.json_response(await self._backend.reload(dry_run=dry_run))
+
+    async def _change_backend(self, request: web.Request) -> web.StreamResponse:
+        wish = await _body(request)
+        return web.json_response(await self._backend.change_backend(request.match_info["action"], wish))
+
+    async def _flush_flows(self, request: web.Request) -> web.StreamResponse:
+        wish = await _body(request)
+        service = str(wish.get("service", ""))
+        return web.json_response(await self._backend.flush_flows(service, wish.get("backend")))
+
+    async def _metrics(self, _: web.Request) -> web.StreamResponse:
+        return metrics_response(self._backend.metrics())
+
+    async def _decisions(self, request: web.Request) -> web.StreamResponse:
+        packets = unpack_packets(await _body(request))
+        return web.json_response({"decisions": self._backend.decisions(packets)})
 
 
 def _listen(path: Path) -> socket.socket:
@@ -118,6 +156,18 @@ def _listen(path: Path) -> socket.socket:
         sock.close()
         raise L4lbError(f"{path}: the admin socket cannot be made: {error.strerror or error}") from error
     return sock
+
+
+async def _body(request: web.Request) -> Json:
+    """The object that was sent, empty where nothing was. ConfigError where it is none."""
+    text = await request.text()
+    try:
+        body = json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigError(f"{request.path}: not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise ConfigError(f"{request.path}: an object is needed")
+    return body
 
 
 async def _rows(request: web.Request, rows: Iterable[Json]) -> web.StreamResponse:

@@ -45,26 +45,29 @@ class Client:
             for line in response:
                 yield json.loads(line)
 
-    def post(self, route: str) -> Any:
-        """The JSON answer of an action."""
-        with self._request("POST", route, {}) as response:
+    def post(self, route: str, body: Any = None) -> Any:
+        """The JSON answer of an action; `body` is sent as JSON."""
+        with self._request("POST", route, {}, json.dumps(body or {})) as response:
             return json.loads(response.read())
 
     @contextmanager
-    def _request(self, method: str, route: str, query: dict[str, str]) -> Iterator[http.client.HTTPResponse]:
+    def _request(
+        self, method: str, route: str, query: dict[str, str], body: str | None = None
+    ) -> Iterator[http.client.HTTPResponse]:
+        target = f"{route}?{urlencode(query)}" if query else route
         with (
             closing(_UnixConnection(self.path)) as connection,
-            self._ask(connection, method, route, query) as response,
+            self._ask(connection, method, target, body) as response,
         ):
             if response.status >= 400:
                 raise _error(response)
             yield response
 
     def _ask(
-        self, connection: _UnixConnection, method: str, route: str, query: dict[str, str]
+        self, connection: _UnixConnection, method: str, target: str, body: str | None
     ) -> http.client.HTTPResponse:
         try:
-            connection.request(method, f"{route}?{urlencode(query)}" if query else route)
+            connection.request(method, target, body)
             return connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise NoDaemonError(f"{self.path}: no daemon answers; start one with `l4lb run`") from error

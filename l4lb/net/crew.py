@@ -157,6 +157,15 @@ class Crew:
         """How many flows remember a slot, over all workers."""
         return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
 
+    def remove_flows(self, slot: int) -> int:
+        """Forgets every flow of a slot, a slice of each table at a time; returns how many."""
+        removed = 0
+        for worker in self.workers:
+            groups = worker.balancer.groups
+            for first in range(0, groups, _EXPIRE_GROUPS):
+                removed += worker.balancer.remove_flows(slot, first, min(_EXPIRE_GROUPS, groups - first))
+        return removed
+
     @property
     def untracked_sources(self) -> int:
         """Flows whose source had no place in the table of limits."""

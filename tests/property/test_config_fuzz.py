@@ -13,13 +13,14 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from l4lb.control.config import parse_config
+from l4lb.control.advice import locate
+from l4lb.control.config import parse_config, parse_placed
 from l4lb.control.expand import Surroundings, expand
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_MARKED_VIPS, PortRange, ReplySegment, ServiceEntry, Table
 from l4lb.errors import ConfigError
-from l4lb.model import Forward, L4Config, OnFailure, Service
+from l4lb.model import CheckType, Forward, L4Config, OnDown, OnFailure, Service
 
 VALID = """\
 l4:
@@ -33,6 +34,7 @@ l4:
   tunnel: {sources: [198.18.0.0/15, "100::/64"], port: 6080}
   hash_key: 00112233445566778899aabbccddeeff
   vip_interface: none
+  metrics: 127.0.0.1:9100
   services:
     - name: web
       listen: [203.0.113.10:80/tcp, 203.0.113.10:8000-8100/tcp+udp]
@@ -42,17 +44,41 @@ l4:
       allow: [10.0.0.0/8, 192.0.2.7]
       deny: 10.1.0.0/16
       limits: {new_flows: 10, flows: 100}
+      affinity: {by: client-ip, mask: 24, timeout: 300s}
+      health:
+        type: https
+        interval: 5s
+        timeout: 250ms
+        rise: 2
+        fall: 3
+        port: 8443
+        path: /health
+        method: POST
+        host: www.example.com
+        headers: {X-Check: l4lb}
+        verify: false
+        expect: {status: [200, 301-302], body: "OK", match: "a(b|c)+"}
+      passive: {failures: 5, inhibit: 10s, longest: 5m}
+      on_down: reset
+      slow_start: 1m
+      panic_threshold: 50%
+      drain_timeout: 1h
       backends:
         - 10.2.0.11
         - {address: "10.2.0.12", weight: 3}
+        - {address: "10.2.0.13", backup: 2}
     - name: web6
       listen: "[2001:db8::1]:80/tcp"
       forward: masquerade
+      affinity: client-ip
+      health: {type: exec, command: [/bin/check, -v]}
+      passive: true
       backends: ["[2001:db8::11]:8080"]
     - name: echo
       listen: 203.0.113.10:7/udp
       forward: gue
       on_failure: pass
+      health: {type: udp, payload_hex: 00ff, expect: {body: pong}}
       backends: [10.2.0.11:7, "[2001:db8::11]"]
 """
 
@@ -73,6 +99,7 @@ _TOKENS = st.sampled_from(
             "-1",
             "any",
         ),
+        *("health: ", "type: ", "exec", "match: ", "(", "[[", "5s", "50%", "passive: ", "true", "backup: "),
         *("forward: ", "dsr", "masquerade: ", "allow: ", "10.0.0.0/8", "2001:db8::/32", "/", "1024-32767"),
         *(
             ": ",
@@ -126,7 +153,8 @@ _SCALARS = st.one_of(
                 "1-255",
                 "1-256",
             ),
-            *(member.value for kind in (Forward, OnFailure) for member in kind),
+            *("5s", "100ms", "2h", "50%", "0.5", "true", "(", "[[a]", "a{1", "/health", "\ud800", "\0"),
+            *(member.value for kind in (Forward, OnFailure, OnDown, CheckType) for member in kind),
         ]
     ),
 )
@@ -139,6 +167,7 @@ _VALUES = st.recursive(
                 [
                     *("name", "listen", "backends", "address", "weight", "x"),
                     *("new_flows", "flows", "addresses", "ports", "sources", "port"),
+                    *("type", "interval", "payload", "command", "expect", "status", "match", "headers"),
                 ]
             ),
             inner,
@@ -167,6 +196,9 @@ def read(text: str) -> L4Config | None:
         assert len(message) < 1000, message
         return None
     assert isinstance(config, L4Config)
+    for where, advice in locate(parse_placed(text, "lb.yaml")):
+        warning = f"{where}: {advice}"
+        assert _ERROR.fullmatch(warning) and warning.isprintable(), warning
     return config
 
 

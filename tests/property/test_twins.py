@@ -64,6 +64,8 @@ class Plan:
     replies_seen: bool
     learns: bool
     new_flows: int
+    resets: frozenset[int] = frozenset()
+    moves: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=1 << 12)
@@ -75,6 +77,8 @@ def cached_table(plan: Plan) -> Table:
         timeouts=TIMEOUTS,
         learns=plan.learns,
         new_flows=plan.new_flows,
+        resets=plan.resets,
+        moves=plan.moves,
         pool=POOL,
     )
 
@@ -95,6 +99,9 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
             service = replace(service, mtu=draw(st.sampled_from([0, SMALL_MTU, MTU])), sources=draw(SOURCES))
         elif forward is Forward.MASQUERADE and name != "six":
             service = replace(service, pool=draw(st.sampled_from([None, None, (0, 1), (1, 1), (0, 0)])))
+        service = replace(
+            service, affinity=draw(AFFINITIES), one_packet=draw(st.sampled_from([False, False, True]))
+        )
         chosen.append(replace(service, kernel_seed=draw(st.sampled_from([None, None, 0, 0xFFFF_FFFF]))))
     return tuple(chosen)
 
@@ -103,7 +110,20 @@ LIMITS = st.sampled_from([*[(0, 0)] * 5, (4, 0), (0, 6), (2, 5)])
 SOURCES = st.sampled_from(
     [("198.18.0.0/15", "100::/64"), ("10.2.0.1/32", "fd00::1/128"), ("0.0.0.0/1", "fd00::/8")]
 )
-plans = st.builds(Plan, services(), st.booleans(), st.booleans(), st.sampled_from([0, 0, 0, 3]))
+AFFINITIES = st.sampled_from([*[(0, 0)] * 3, (32, 1_000), (24, 400), (128, 150), (1, 2_000)])
+SLOT_NUMBERS = st.integers(0, sum(len(endpoints) for _, _, endpoints, _ in SERVICES))
+GIVEN_UP = st.one_of(
+    st.just(frozenset[int]()), st.just(frozenset[int]()), st.frozensets(SLOT_NUMBERS, max_size=6)
+)
+plans = st.builds(
+    Plan,
+    services(),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0, 0, 0, 3]),
+    GIVEN_UP,
+    GIVEN_UP,
+)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -204,8 +224,9 @@ class Talk:
             if sender == ">":
                 packet = cached_packet((self.client, self.vip, self.protocol), flags, 0)
                 twins.ask(packet)
-                out = twins.decide(packet).packet
-                if out is not None and is_of(out, self.protocol):
+                decision = twins.decide(packet)
+                out = decision.packet
+                if decision.slot >= 0 and out is not None and is_of(out, self.protocol):
                     shown, backend = read_ends(out)
             elif backend:
                 twins.decide(cached_packet((backend, shown, self.protocol), flags, 3))
@@ -284,7 +305,19 @@ class Expire:
         twins.expire()
 
 
-Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | Expire
+@dataclass(frozen=True)
+class RemoveFlows:
+    """Forget the flows of a slot in some of the groups, of which there are one or two."""
+
+    slot: int
+    first_group: int
+    groups: int
+
+    def take(self, twins: Twins) -> None:
+        twins.remove_flows(self.slot, self.first_group, self.groups)
+
+
+Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | Expire | RemoveFlows
 
 
 @st.composite
@@ -315,6 +348,7 @@ steps = st.lists(
         st.builds(Ask, packets(), workers),
         st.builds(AskSource, st.sampled_from(POOL), POOL_PORTS, st.sampled_from(Protocol), workers),
         st.just(Expire()),
+        st.builds(RemoveFlows, SLOT_NUMBERS, st.integers(0, 2), st.integers(0, 3)),
     ),
     min_size=20,
     max_size=60,

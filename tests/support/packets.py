@@ -101,6 +101,16 @@ def _icmp_error(packet: bytes, source: str, destination: str, ipv4: Any, ipv6: A
     return bytes(IPv6(src=source, dst=destination, hlim=64) / ipv6 / Raw(packet[:1232]))
 
 
+def reset(source: str, destination: str, *, seq: int = 0, ack: int | None = None) -> bytes:
+    """A TCP reset from an endpoint that knows of no connection; with `ack` it has ACK."""
+    (src, sport), (dst, dport) = split(source), split(destination)
+    flags = "R" if ack is None else "RA"
+    segment = TCP(sport=sport, dport=dport, flags=flags, seq=seq, ack=ack or 0, window=0)
+    is_ipv4 = ip_address(src).version == 4
+    fields: dict[str, Any] = {"ttl": 64, "id": 0, "flags": "DF"} if is_ipv4 else {"hlim": 64}
+    return build(network(src, dst, (), fields), segment, b"")
+
+
 def network(source: str, destination: str, extensions: Sequence[Any], fields: Mapping[str, Any]) -> Any:
     """IP or IPv6 by the addresses, with IPv6 extension headers."""
     layer = IP if ip_address(source).version == 4 else IPv6

@@ -72,7 +72,7 @@ def sent(
 
 
 def told(name: str, packet: bytes, reason: Reason, out: bytes, *before: Step, **kernel: Any) -> Row:
-    """The sender gets the ICMP error `out`."""
+    """The sender gets `out`, an ICMP error or a reset."""
     return Row(name, packet, reason, -1, 0, out, before=before, kernel=kernel, sent=True)
 
 

@@ -12,7 +12,7 @@ It is no second `l4lb.control.expand`: enough for tests of the packet path, and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
@@ -39,7 +39,8 @@ class Svc:
     """A service. Listens: `192.0.2.1:80/tcp`, `:8000-8003/tcp`, `:any/udp`; backends: `10.2.0.11:8080`,
     `10.2.0.11` (port kept), each with ` x3` for weight 3. `limits` are the new flows a second and the flows
     of one source, 0 for none; `sources` the networks of outer source addresses, one a family; `pool` the part
-    of the table's pool that backends take, if not all of their family."""
+    of the table's pool that backends take, if not all of their family; `affinity` the bits of a client network
+    and milliseconds, 0 for none."""
 
     name: str
     listens: Sequence[str]
@@ -51,6 +52,8 @@ class Svc:
     sources: tuple[str, ...] = ("198.18.0.0/15", "100::/64")
     pool: tuple[int, int] | None = None
     kernel_seed: int | None = None
+    affinity: tuple[int, int] = (0, 0)
+    one_packet: bool = False
 
 
 @dataclass
@@ -70,6 +73,8 @@ def make_table(
     timeouts: Timeouts | None = None,
     learns: bool = False,
     new_flows: int = 0,
+    resets: Collection[int] = (),
+    moves: Collection[int] = (),
     pool: Sequence[str] = (),
 ) -> Table:
     """A table of `services`; slots are numbered in the order of the text unless `slots` knows better.
@@ -100,6 +105,8 @@ def make_table(
         timeouts=timeouts or Timeouts(),
         learns=learns,
         new_flows=new_flows,
+        resets=frozenset(resets),
+        moves=frozenset(moves),
         pool=tuple(ip_address(address).packed for address in pool),
     )
 
@@ -140,6 +147,8 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
         tuple(vips),
         *service.limits,
         service.kernel_seed,
+        *service.affinity,
+        service.one_packet,
     )
 
 

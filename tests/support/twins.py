@@ -44,6 +44,7 @@ class Workers:
         return {
             "shared": [(self.shared.flows(slot), self.shared.active(slot)) for slot in SLOTS],
             "untracked": self.shared.untracked(),
+            "crowded out": self.shared.crowded_out(),
             "workers": [
                 {
                     "reasons": balancer.reasons(),
@@ -100,6 +101,12 @@ class Twins:
     def expire(self) -> None:
         for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):
             assert theirs.expire(self.now_ms) == ours.expire(self.now_ms)
+
+    def remove_flows(self, slot: int, first_group: int, groups: int) -> None:
+        for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):
+            assert theirs.groups == ours.groups
+            removed = ours.remove_flows(slot, first_group, groups)
+            assert theirs.remove_flows(slot, first_group, groups) == removed
 
     def compare(self) -> None:
         assert self.native.snapshot() == self.reference.snapshot()

@@ -7,7 +7,9 @@ import pytest
 from l4lb.control.config import parse_config
 from tests.support.configs import error_of, l4, rows, second, web
 
-_L4_KEYS = "datapath, workers, queue, flow_table, masquerade, tunnel, hash_key, vip_interface, services"
+_L4_KEYS = (
+    "datapath, workers, queue, flow_table, masquerade, tunnel, hash_key, vip_interface, metrics, services"
+)
 
 YAML = {
     "empty file": ("", '1:1: l4: missing, the file is empty; begin with "l4:"'),
@@ -176,7 +178,8 @@ SERVICE = {
     "service is text": (
         l4("services: [web]"),
         "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, on_failure, "
-        'allow, deny, limits, backends, not "web"',
+        "allow, deny, limits, affinity, health, passive, on_down, slow_start, panic_threshold, "
+        'drain_timeout, backends, not "web"',
     ),
     "no name": (
         l4("services: [{listen: x}]"),
@@ -345,8 +348,8 @@ BACKENDS = {
         '5:39: l4.services[0].backends[0].wieght: unknown key; did you mean "weight"?',
     ),
     "later key": (
-        web(backends="[{address: 10.2.0.11, backup: true}]"),
-        "5:39: l4.services[0].backends[0].backup: unknown key; known here: address, weight",
+        web(backends="[{address: 10.2.0.11, zone: eu}]"),
+        "5:39: l4.services[0].backends[0].zone: unknown key; known here: address, weight, backup",
     ),
     **{
         f"weight {weight}": (

@@ -103,4 +103,5 @@ def test_only_a_decision_that_says_so_is_sent() -> None:
     assert [reason for reason in Reason if reason.verdict is Verdict.ANSWER] == [
         Reason.TOO_BIG,
         Reason.TTL_EXPIRED,
+        Reason.RESET,
     ]

@@ -4,11 +4,12 @@ Sharing. A worker locks its balancer for a batch of packets; the control plane l
 table, to take a snapshot or to expire flows. Both hold it for microseconds. Two queues of one worker may share a
 balancer. What several workers write is little and met only by new flows and changes of state: the flow and
 connection counts of the slots (atomic, for least-connections must see them all), whose turn it is in a service
-(a mutex of the table, so that round-robin goes round once, not once a worker), and what limited sources have
-(a mutex of `SharedCounters`).
+(a mutex of the table, so that round-robin goes round once, not once a worker), what limited sources have, and
+which backend clients with affinity belong to (a mutex each, of `SharedCounters`).
 """
 from libc.stdint cimport uint32_t, uint64_t
 
+from l4lb.dataplane.affinity cimport Affinities
 from l4lb.dataplane.handover cimport Record
 from l4lb.dataplane.nativetable cimport NativeTable
 from l4lb.dataplane.core cimport Core
@@ -19,6 +20,7 @@ cdef class SharedCounters:
     cdef int* slot_flows
     cdef int* slot_active
     cdef Sources* sources
+    cdef Affinities* affinities
     cdef set limited        # numbers of the services that have, or had, a limit
     cdef learn(self, NativeTable table)
 

@@ -3,9 +3,10 @@ from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from l4lb.dataplane.affinity cimport affinities_close, affinities_open
 from l4lb.dataplane.classify cimport classify, warm
 from l4lb.dataplane.core cimport CARRY_REWRITE, CARRY_SENT, Candidate, Outcome, SlotStats
-from l4lb.dataplane.flowtable cimport GROUP, TICK_MS, Flow, table_expire
+from l4lb.dataplane.flowtable cimport GROUP, TICK_MS, Flow, table_expire, table_remove_slot
 from l4lb.dataplane.handover cimport Record, copy_records, load_record
 from l4lb.dataplane.hashing cimport load_key
 from l4lb.dataplane.nativetable cimport (
@@ -39,12 +40,14 @@ cdef class SharedCounters:
         self.slot_flows = <int*>zeros(SLOTS, sizeof(int))
         self.slot_active = <int*>zeros(SLOTS, sizeof(int))
         self.sources = sources_open()
+        self.affinities = affinities_open()
         self.limited = set()
 
     def __dealloc__(self):
         PyMem_RawFree(self.slot_flows)
         PyMem_RawFree(self.slot_active)
         sources_close(self.sources)
+        affinities_close(self.affinities)
 
     cdef learn(self, NativeTable table):
         """Learns which service a slot belongs to. Slots that are gone keep theirs, for flows may remember them."""
@@ -71,12 +74,17 @@ cdef class SharedCounters:
     def untracked(self):
         return self.sources.untracked
 
+    def crowded_out(self):
+        return self.affinities.crowded_out
+
 
 cdef class Balancer:
     def __cinit__(self, *, capacity, bytes key not None, SharedCounters shared=None, ports=(0, 0)):
         self.core.key = load_key(key)
         self.shared = shared if shared is not None else SharedCounters()
         self.shared.sources.key = self.core.key
+        self.shared.affinities.key = self.core.key
+        self.core.affinities = self.shared.affinities
         self.core.table.sources = self.shared.sources
         self.core.table.slot_flows = self.shared.slot_flows
         self.core.table.slot_active = self.shared.slot_active
@@ -259,9 +267,18 @@ cdef class Balancer:
             self.unlock()
         return removed
 
+    def remove_flows(self, uint16_t slot, uint32_t first_group, uint32_t groups):
+        """Removes the flows of a slot in some groups: as `expire_groups`, a small piece of work."""
+        cdef uint32_t removed
+        with nogil:
+            self.lock()
+            removed = table_remove_slot(&self.core.table, slot, first_group, groups)
+            self.unlock()
+        return removed
+
     @property
     def groups(self):
-        """Groups of the flow table, for `expire_groups`."""
+        """Groups of the flow table, for `expire_groups` and `remove_flows`."""
         return self.core.table.groups
 
     def flow_count(self):

@@ -32,6 +32,7 @@ from l4lb.dataplane.reasons cimport (
     STATE_ESTABLISHED,
     STATE_UDP,
 )
+from l4lb.dataplane.reset cimport build_reset
 from l4lb.dataplane.rewrite cimport finish_checksum, rewrite_destination, rewrite_source, spend_hop
 from l4lb.dataplane.tunnel cimport tunnel_overhead, tunnel_wrap
 
@@ -66,7 +67,7 @@ cdef void forward(Core* core, Candidate* candidate, const Flow* flow, bint rewri
     stats = core.slot_stats + outcome.slot
     stats.packets_in += 1
     stats.bytes_in += packet.total
-    if outcome.reason == REASON_SCHEDULED or outcome.reason == REASON_RESCHEDULED:
+    if REASON_SCHEDULED <= outcome.reason <= REASON_RESCHEDULED:
         stats.scheduled += 1
     if service.sent:
         forward_sent(core, candidate, flow, service, backend, outcome)
@@ -127,6 +128,12 @@ cdef void answer_expired(const Packet* packet, Outcome* outcome) noexcept nogil:
     outcome.carry = CARRY_SENT
     outcome.splittable = False
     outcome.out = answer_ttl_expired(packet, &outcome.out_length)
+
+
+cdef void answer_reset(const Packet* packet, Outcome* outcome) noexcept nogil:
+    outcome.carry = CARRY_SENT
+    outcome.splittable = False
+    outcome.out = build_reset(packet, &outcome.out_length)
 
 
 cdef inline void count_out(Core* core, int slot, const Packet* packet) noexcept nogil:

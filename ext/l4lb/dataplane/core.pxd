@@ -1,6 +1,7 @@
 """The data of the packet path, without Python objects: what one worker has, and what is known of one packet."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from l4lb.dataplane.affinity cimport Affinities
 from l4lb.dataplane.flowtable cimport FlowTable
 from l4lb.dataplane.hashing cimport Key
 from l4lb.dataplane.nativetable cimport Rules, pthread_mutex_t
@@ -21,6 +22,7 @@ cdef struct Core:
     FlowTable table
     Key key
     Rules* rules
+    Affinities* affinities      # shared by all workers
     SlotStats* slot_stats
     uint64_t reason_counts[REASON_COUNT]
     # Flows that were remembered from their first packet, in one second.

@@ -4,8 +4,15 @@ from libc.stdint cimport uint64_t
 from l4lb.dataplane.core cimport Core
 from l4lb.dataplane.flowtable cimport Flow, table_number
 from l4lb.dataplane.hashing cimport Key, sip_words
-from l4lb.dataplane.nativetable cimport FORWARD_MASQUERADE, FrontendView, Rules, ServiceView
-from l4lb.dataplane.packet cimport FAMILY_IPV6, PROTO_TCP, Packet
+from l4lb.dataplane.nativetable cimport (
+    FORWARD_MASQUERADE,
+    LEAVING_BY_MOVE,
+    LEAVING_BY_RESET,
+    FrontendView,
+    Rules,
+    ServiceView,
+)
+from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_RST, FLAG_SYN, PROTO_TCP, Packet
 from l4lb.dataplane.ports cimport NO_NUMBER
 from l4lb.dataplane.reasons cimport REASON_NO_BACKEND, REASON_NO_FLOW
 from l4lb.dataplane.tcp cimport tcp_cannot_begin, tcp_opens
@@ -59,6 +66,29 @@ cdef inline bint is_served(const Core* core, const Flow* flow, int service) noex
     )
 
 
+cdef enum Fate:         # of a flow that could go on
+    STAYS
+    IS_MOVED
+    IS_RESET
+
+
+cdef inline Fate fate_of(const Core* core, const Flow* flow, const Packet* packet) noexcept nogil:
+    """What becomes of a flow that `is_served`."""
+    cdef int leaving = core.rules.backends[flow.slot].leaving
+    if leaving == 0:
+        return STAYS
+    if not is_tcp(packet):
+        return IS_MOVED
+    if leaving & LEAVING_BY_RESET and not packet.flags & (FLAG_SYN | FLAG_RST):
+        return IS_RESET
+    return IS_MOVED if leaving & (LEAVING_BY_RESET | LEAVING_BY_MOVE) else STAYS
+
+
+cdef inline bint is_remembered(const ServiceView* service, const Packet* packet) noexcept nogil:
+    """Whether a flow is remembered that this packet begins."""
+    return not service.one_packet or is_tcp(packet)
+
+
 cdef inline bint begins_unproven(const Packet* packet) noexcept nogil:
     """Whether a flood could send it: nothing in it shows that its source address is true."""
     return not is_tcp(packet) or tcp_opens(packet.flags)
@@ -70,6 +100,7 @@ cdef inline bint is_paced(const Core* core, const ServiceView* service, const Pa
     return (
         core.rules.new_flows != 0
         and service.forward != FORWARD_MASQUERADE
+        and is_remembered(service, packet)
         and begins_unproven(packet)
         and core.pace_second == now_ms // 1000
         and core.pace_begun >= core.rules.new_flows

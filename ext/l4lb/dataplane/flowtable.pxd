@@ -80,6 +80,8 @@ cdef int64_t table_number(const FlowTable* table, const Flow* flow) noexcept nog
 cdef void table_set_state(FlowTable* table, Flow* flow, uint8_t state) noexcept nogil
 # Removes the expired flows of `count` groups from `first` on; returns how many.
 cdef uint32_t table_expire(FlowTable* table, uint32_t first, uint32_t count, uint32_t tick) noexcept nogil
+# Removes the flows of `slot`, expired or not, in `count` groups from `first` on; returns how many.
+cdef uint32_t table_remove_slot(FlowTable* table, uint16_t slot, uint32_t first, uint32_t count) noexcept nogil
 # Two steps that bring a flow's memory near before `table_find` asks for it.
 cdef void table_prefetch_tags(const FlowTable* table, uint64_t hash) noexcept nogil
 cdef void table_prefetch_flow(const FlowTable* table, uint64_t hash) noexcept nogil

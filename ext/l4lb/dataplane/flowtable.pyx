@@ -1,5 +1,5 @@
 """The flow table (docs/design/decision.md, section 6; layout and bounds in flowtable.pxd)."""
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.packet cimport FAMILY_IPV6
 from l4lb.dataplane.ports cimport ports_close, ports_free, ports_number, ports_open, ports_place
@@ -257,6 +257,23 @@ cdef uint32_t table_expire(FlowTable* table, uint32_t first, uint32_t count, uin
             flow = table.flows + <size_t>group * GROUP + ctz(occupied)
             occupied &= occupied - 1
             if tick >= flow.deadline:
+                table_remove(table, flow)
+                removed += 1
+    return removed
+
+
+cdef uint32_t table_remove_slot(FlowTable* table, uint16_t slot, uint32_t first, uint32_t count) noexcept nogil:
+    cdef uint64_t end = min(<uint64_t>first + count, <uint64_t>table.groups)
+    cdef uint64_t group
+    cdef uint32_t removed = 0
+    cdef unsigned occupied
+    cdef Flow* flow
+    for group in range(first, end):
+        occupied = ~match16(table.tags + <size_t>group * GROUP, 0) & 0xFFFF
+        while occupied:
+            flow = table.flows + <size_t>group * GROUP + ctz(occupied)
+            occupied &= occupied - 1
+            if flow.slot == slot:
                 table_remove(table, flow)
                 removed += 1
     return removed

@@ -39,6 +39,12 @@ cdef enum:
     FORWARD_GUE
 
 
+cdef enum:          # why known flows leave their backend, or some of them
+    LEAVING_BY_RESET = 1    # `Table.resets`
+    LEAVING_BY_MOVE = 2     # `Table.moves`
+    LEAVING_DATAGRAMS = 4   # `ServiceEntry.one_packet`
+
+
 cdef struct BackendView:
     Addr address
     uint16_t port_be        # 0 keeps the packet's
@@ -48,6 +54,8 @@ cdef struct BackendView:
     uint32_t mtu            # of the tunnel's way, 0: unknown
     uint32_t pool_first     # of the masquerade pool, and how many addresses of it
     uint32_t pool_count
+    uint8_t takes_new       # flows: it has weight
+    uint8_t leaving         # why known flows leave, LEAVING_…; 0: they stay
     Addr source             # outer, of a tunnel
 
 
@@ -68,6 +76,10 @@ cdef struct ServiceView:
     uint32_t number         # of the service among its sources' places
     bint shares_hash        # with the kernel: places of `lookup` are found by `kernel_hash`
     uint32_t kernel_seed
+    bint one_packet         # datagrams are not remembered
+    bint has_affinity
+    uint64_t affinity_ms
+    Addr affinity_masks[2]  # of an IPv4 and an IPv6 client
 
 
 cdef struct VipView:
@@ -138,6 +150,7 @@ cdef class NativeTable:
     cdef Rules rules
     cdef int compile_services(self, source) except -1
     cdef int compile_backends(self, ServiceView* service, int index, s) except -1
+    cdef int compile_leaving(self, source) except -1
     cdef int compile_answers(self, source) except -1
     cdef int compile_pool(self, source) except -1
     cdef keep_turns(self, NativeTable previous)

@@ -1,6 +1,6 @@
 """Compiles a `Table` (l4lb.dataplane.table) into what the packet path reads."""
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from l4lb.dataplane.hashing cimport sip_bytes
@@ -36,6 +36,12 @@ cdef void* zeros(size_t count, size_t size) except NULL:
     if memory == NULL:
         raise MemoryError
     return memory
+
+
+cdef bytes make_mask(prefix, size):
+    """The netmask of `prefix` bits, or of all where there are not so many, in `size` bytes."""
+    spare = max(8 * size - prefix, 0)
+    return ((1 << 8 * size) - (1 << spare)).to_bytes(size, "big")
 
 
 cdef int fill_map(AddressMap* target, source, bint segments) except -1:
@@ -80,6 +86,7 @@ cdef class NativeTable:
         self.keep = []
         pthread_mutex_init(&rules.turns, NULL)
         self.compile_services(source)
+        self.compile_leaving(source)
         fill_map(&rules.vips, source.vips, False)
         self.compile_answers(source)
         self.compile_pool(source)
@@ -124,6 +131,11 @@ cdef class NativeTable:
             service.source_flows = s.source_flows
             service.shares_hash = s.kernel_seed is not None
             service.kernel_seed = s.kernel_seed or 0
+            service.one_packet = s.one_packet and service.forward != FORWARD_MASQUERADE
+            service.has_affinity = s.affinity_prefix != 0
+            service.affinity_ms = s.affinity_ms
+            service.affinity_masks[0] = load_addr(make_mask(s.affinity_prefix, 4))
+            service.affinity_masks[1] = load_addr(make_mask(s.affinity_prefix, 16))
             if len(s.vips) > MAX_MARKED_VIPS:
                 raise ValueError(f"{s.name} has {len(s.vips)} VIPs, and a mark tells {MAX_MARKED_VIPS} apart")
             service.first_vip = vips
@@ -163,6 +175,8 @@ cdef class NativeTable:
             backend.pool_first, backend.pool_count = b.pool
             if sum(b.pool) > len(self.source.pool):
                 raise ValueError(f"{s.name}: the pool has no addresses {b.pool}")
+            backend.takes_new = b.weight > 0
+            backend.leaving = LEAVING_DATAGRAMS if service.one_packet else 0
             if b.weight:
                 rules.slots[rules.entries] = b.slot
                 rules.weights[rules.entries] = b.weight
@@ -171,6 +185,15 @@ cdef class NativeTable:
         service.count = rules.entries - service.first
         if service.count and not service.lookup_size:
             raise ValueError(f"the lookup table of {s.name} is empty")
+        return 0
+
+    cdef int compile_leaving(self, source) except -1:
+        cdef Rules* rules = &self.rules
+        cdef uint32_t slot
+        for slots, leaving in ((source.resets, LEAVING_BY_RESET), (source.moves, LEAVING_BY_MOVE)):
+            for slot in slots:
+                if slot < rules.slots_end:
+                    rules.backends[slot].leaving |= <uint8_t>leaving
         return 0
 
     cdef int compile_answers(self, source) except -1:

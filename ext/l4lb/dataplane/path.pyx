@@ -6,13 +6,19 @@ the two together byte for byte.
 from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from l4lb.dataplane.carry cimport answer_expired, forward, reply, reply_masqueraded
+from l4lb.dataplane.affinity cimport Client, affinity_set, affinity_slot, client_of
+from l4lb.dataplane.carry cimport answer_expired, answer_reset, forward, reply, reply_masqueraded
 from l4lb.dataplane.classify cimport classify_endpoint, refuse_to_send
 from l4lb.dataplane.core cimport CARRY_VERDICT, OWNER_POOL, OWNER_SERVICE, SlotStats
 from l4lb.dataplane.flowrules cimport (
+    IS_RESET,
+    STAYS,
+    Fate,
     begins_unproven,
+    fate_of,
     hash_flow,
     is_paced,
+    is_remembered,
     is_served,
     is_tcp,
     key_from_backend,
@@ -94,11 +100,19 @@ cdef Flow* flow_of(Core* core, Candidate* candidate, uint64_t now_ms, Outcome* o
     cdef const Packet* packet = &candidate.packet
     cdef Flow wanted
     cdef Flow* flow
+    cdef Fate fate
     cdef bint again = False
     key_to_service(&wanted, packet)
     flow = table_find(&core.table, candidate.hash, &wanted, <uint32_t>(now_ms // TICK_MS))
     if flow != NULL:
         if not is_served(core, flow, candidate.service):
+            again = True
+        elif (fate := fate_of(core, flow, packet)) != STAYS:
+            if fate == IS_RESET:
+                table_remove(&core.table, flow)
+                outcome.reason = REASON_RESET
+                answer_reset(packet, outcome)
+                return NULL
             again = True
         elif not (tcp_opens(packet.flags) and tcp_closing(flow.state)):
             touch(core, flow, core.rules.services[candidate.service].seen, packet, now_ms)
@@ -125,8 +139,10 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
     cdef const ServiceView* service = core.rules.services + candidate.service
     cdef const BackendView* backend
     cdef bint tcp = is_tcp(packet)
+    cdef bint remembered = is_remembered(service, packet)
+    cdef bint kept = False
     cdef int64_t number = NO_NUMBER
-    cdef Flow* place
+    cdef Flow* place = NULL
     outcome.reason = refuse_to_begin(service, packet)
     if outcome.reason >= 0:
         return NULL
@@ -138,8 +154,9 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
         outcome.reason = REASON_HASHED
         outcome.slot = look_up(service, candidate.hash, packet)
         return NULL
-    place = table_place(&core.table, candidate.hash, <uint32_t>(now_ms // TICK_MS))
-    if place == NULL:
+    if remembered:
+        place = table_place(&core.table, candidate.hash, <uint32_t>(now_ms // TICK_MS))
+    if remembered and place == NULL:
         outcome.reason = REASON_NO_PORT
         if service.forward != FORWARD_MASQUERADE:
             outcome.reason = REASON_STATELESS
@@ -148,15 +165,17 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
     if tcp and not packet.flags & FLAG_SYN:
         flow.slot = <uint16_t>look_up(service, candidate.hash, packet)
     else:
-        pthread_mutex_lock(&core.rules.turns)
-        flow.slot = <uint16_t>choose(core.rules, &core.table, &core.key, candidate.service, candidate.hash, packet)
-        pthread_mutex_unlock(&core.rules.turns)
+        flow.slot = schedule(core, candidate, now_ms, &kept)
     if service.forward == FORWARD_MASQUERADE:
         backend = core.rules.backends + flow.slot
         number = ports_find(&core.table.ports, backend.pool_first, backend.pool_count, candidate.hash)
         if number == NO_NUMBER:
             outcome.reason = REASON_NO_PORT
             return NULL
+    outcome.slot = flow.slot
+    outcome.reason = REASON_RESCHEDULED if again else (REASON_AFFINITY if kept else REASON_SCHEDULED)
+    if not remembered:
+        return NULL
     flow.state = tcp_begin(packet.flags) if tcp else STATE_UDP
     flow.deadline = <uint32_t>((now_ms + core.rules.timeout_ms[flow.state]) // TICK_MS)
     flow.packets = 1
@@ -169,9 +188,34 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
             core.pace_second = now_ms // 1000
             core.pace_begun = 0
         core.pace_begun += 1
-    outcome.slot = flow.slot
-    outcome.reason = REASON_RESCHEDULED if again else REASON_SCHEDULED
     return place
+
+
+cdef uint16_t schedule(Core* core, const Candidate* candidate, uint64_t now_ms, bint* kept) noexcept nogil:
+    """The slot for a new flow; `kept` where it is that of the client's last one."""
+    cdef const ServiceView* service = core.rules.services + candidate.service
+    cdef Client client
+    cdef int slot
+    if not service.has_affinity:
+        return take_turn(core, candidate)
+    client = client_of(core.affinities, service, &candidate.packet)
+    pthread_mutex_lock(&core.affinities.mutex)
+    slot = affinity_slot(&client, core.rules, candidate.service, now_ms)
+    kept[0] = slot >= 0
+    if slot < 0:
+        slot = take_turn(core, candidate)
+    affinity_set(core.affinities, &client, <uint16_t>slot, now_ms, now_ms + service.affinity_ms)
+    pthread_mutex_unlock(&core.affinities.mutex)
+    return <uint16_t>slot
+
+
+cdef uint16_t take_turn(Core* core, const Candidate* candidate) noexcept nogil:
+    """The slot that the scheduler chooses."""
+    cdef int slot
+    pthread_mutex_lock(&core.rules.turns)
+    slot = choose(core.rules, &core.table, &core.key, candidate.service, candidate.hash, &candidate.packet)
+    pthread_mutex_unlock(&core.rules.turns)
+    return <uint16_t>slot
 
 
 # From a backend (section 5) ------------------------------------------------------------------------

@@ -2,9 +2,21 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from l4lb.dataplane.affinity cimport Client, affinity_slot, client_of
 from l4lb.dataplane.carry cimport is_too_big
 from l4lb.dataplane.core cimport OWNER_SERVICE
-from l4lb.dataplane.flowrules cimport is_paced, is_served, is_tcp, key_to_service, refuse_to_begin
+from l4lb.dataplane.flowrules cimport (
+    IS_RESET,
+    STAYS,
+    Fate,
+    fate_of,
+    is_paced,
+    is_remembered,
+    is_served,
+    is_tcp,
+    key_to_service,
+    refuse_to_begin,
+)
 from l4lb.dataplane.flowtable cimport (
     TICK_MS,
     table_count,
@@ -26,12 +38,14 @@ from l4lb.dataplane.nativetable cimport (
 from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_SYN, Packet
 from l4lb.dataplane.ports cimport NO_NUMBER, ports_find
 from l4lb.dataplane.reasons cimport (
+    REASON_AFFINITY,
     REASON_FLOW,
     REASON_HASHED,
     REASON_LIMITED,
     REASON_NO_PORT,
     REASON_NOT_BALANCED,
     REASON_RESCHEDULED,
+    REASON_RESET,
     REASON_SCHEDULED,
     REASON_STATELESS,
     REASON_TOO_BIG,
@@ -53,6 +67,7 @@ cdef void preview(Core* core, Candidate* candidate, uint64_t now_ms, Outcome* ou
     cdef const Packet* packet = &candidate.packet
     cdef const ServiceView* service
     cdef const Flow* flow
+    cdef Fate fate
     outcome.slot = -1
     outcome.mark = 0
     outcome.reason = candidate.reason
@@ -67,6 +82,10 @@ cdef void preview(Core* core, Candidate* candidate, uint64_t now_ms, Outcome* ou
     if flow != NULL and now_ms // TICK_MS < flow.deadline:
         if not is_served(core, flow, candidate.service):
             outcome.reason = REASON_RESCHEDULED
+        elif (fate := fate_of(core, flow, packet)) != STAYS:
+            outcome.reason = REASON_RESET if fate == IS_RESET else REASON_RESCHEDULED
+            if fate == IS_RESET:
+                return
         elif not (tcp_opens(packet.flags) and tcp_closing(flow.state)):
             outcome.reason = REASON_FLOW
             outcome.slot = flow.slot
@@ -87,6 +106,7 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
     cdef uint32_t tick = <uint32_t>(now_ms // TICK_MS)
     cdef uint8_t family = packet.protocol & FAMILY_IPV6
     cdef uint32_t removed = 0
+    cdef bint remembered = is_remembered(service, packet)
     cdef int refused = refuse_to_begin(service, packet)
     cdef int slot
     if refused >= 0:
@@ -102,7 +122,7 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
         outcome.reason = REASON_HASHED
         outcome.slot = look_up(service, candidate.hash, packet)
         return
-    if flow == NULL and not table_has_room(&core.table, candidate.hash, tick):
+    if remembered and flow == NULL and not table_has_room(&core.table, candidate.hash, tick):
         outcome.reason = REASON_NO_PORT
         if service.forward != FORWARD_MASQUERADE:
             outcome.reason = REASON_STATELESS
@@ -111,11 +131,29 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
     if is_tcp(packet) and not packet.flags & FLAG_SYN:
         slot = look_up(service, candidate.hash, packet)
     else:
-        slot = preview_turn(core, candidate, flow, tick)
+        slot = preview_affinity(core, candidate, now_ms)
+        if slot < 0:
+            slot = preview_turn(core, candidate, flow, tick)
+        elif outcome.reason == REASON_SCHEDULED:
+            outcome.reason = REASON_AFFINITY
     if service.forward == FORWARD_MASQUERADE and not would_have_port(core, candidate, flow, slot, tick):
         outcome.reason = REASON_NO_PORT
         return
     outcome.slot = slot
+
+
+cdef int preview_affinity(Core* core, const Candidate* candidate, uint64_t now_ms) noexcept nogil:
+    """The slot of the client's last new flow, or -1."""
+    cdef const ServiceView* service = core.rules.services + candidate.service
+    cdef Client client
+    cdef int slot
+    if not service.has_affinity:
+        return -1
+    client = client_of(core.affinities, service, &candidate.packet)
+    pthread_mutex_lock(&core.affinities.mutex)
+    slot = affinity_slot(&client, core.rules, candidate.service, now_ms)
+    pthread_mutex_unlock(&core.affinities.mutex)
+    return slot
 
 
 cdef int preview_turn(Core* core, Candidate* candidate, const Flow* flow, uint32_t tick) noexcept nogil:
@@ -128,21 +166,22 @@ cdef int preview_turn(Core* core, Candidate* candidate, const Flow* flow, uint32
     pthread_mutex_lock(&rules.turns)
     cursor = rules.cursors[candidate.service]
     memcpy(rules.spare, rules.currents + service.first, size)
-    count_replaced(core, candidate.hash, flow, tick, -1)
+    count_replaced(core, candidate, flow, tick, -1)
     slot = choose(rules, &core.table, &core.key, candidate.service, candidate.hash, &candidate.packet)
-    count_replaced(core, candidate.hash, flow, tick, 1)
+    count_replaced(core, candidate, flow, tick, 1)
     rules.cursors[candidate.service] = cursor
     memcpy(rules.currents + service.first, rules.spare, size)
     pthread_mutex_unlock(&rules.turns)
     return slot
 
 
-cdef void count_replaced(Core* core, uint64_t hash, const Flow* flow, uint32_t tick, int change) noexcept nogil:
+cdef void count_replaced(Core* core, const Candidate* candidate, const Flow* flow, uint32_t tick,
+                         int change) noexcept nogil:
     """Takes out of the loads, or puts back, what `decide` would have removed by now."""
     if flow != NULL:
         table_count(&core.table, flow, change)
-    else:
-        table_count_crowded_out(&core.table, hash, tick, change)
+    elif is_remembered(core.rules.services + candidate.service, &candidate.packet):
+        table_count_crowded_out(&core.table, candidate.hash, tick, change)
 
 
 cdef bint would_have_port(const Core* core, const Candidate* candidate, const Flow* flow, int slot,

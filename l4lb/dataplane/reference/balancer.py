@@ -1,4 +1,4 @@
-"""The balancer: one packet in, one decision out (docs/design/decision.md, sections 2, 3, 5 and 9).
+"""The balancer: one packet in, one decision out (docs/design/decision.md, sections 2, 3, 5, 9, 12 and 13).
 
 It never raises for what a packet says, and every packet is counted by the reason of its decision.
 """
@@ -146,6 +146,15 @@ class Balancer:
         """Remove every expired flow; returns how many."""
         return self._flows.expire(now_ms)
 
+    @property
+    def groups(self) -> int:
+        """Groups of the flow table."""
+        return self._flows.groups
+
+    def remove_flows(self, slot: int, first_group: int, groups: int) -> int:
+        """Forget the flows of `slot`, expired ones too, in some groups of the table; returns how many."""
+        return self._flows.remove_slot(slot, first_group, groups)
+
     def reasons(self) -> dict[Reason, int]:
         """Packets by reason."""
         return dict(self._reasons)
@@ -209,6 +218,8 @@ class Balancer:
         key = FlowKey(*arrival.packet.source, *arrival.packet.destination, arrival.packet.protocol)
         hash_ = self._hash(key)
         chosen = self._choose(arrival, table, number, key, hash_)
+        if chosen is Reason.RESET:
+            return carry.reset(arrival.packet)
         if isinstance(chosen, Reason):
             return carry.refuse(chosen)
         decision = carry.forward(arrival, table, service, chosen, hash_)
@@ -225,6 +236,11 @@ class Balancer:
         flow = self._flows.find(key, hash_, now_ms)
         if flow is not None:
             if not _is_served(service, flow):
+                new = Reason.RESCHEDULED
+            elif flow.slot in table.resets and states.can_be_reset(packet.protocol, packet.flags):
+                self._flows.remove(flow, hash_)
+                return Reason.RESET
+            elif flow.slot in table.resets | table.moves or _is_one_packet(service, packet):
                 new = Reason.RESCHEDULED
             elif not states.reuses_port(flow.state, packet.flags):
                 seen = _sees_replies(table, service)
@@ -246,6 +262,7 @@ class Balancer:
         masquerades = service.forward is Forward.MASQUERADE
         is_tcp = packet.protocol is Protocol.TCP
         is_first = not is_tcp or states.opens(packet.flags)
+        remembers = not _is_one_packet(service, packet)
 
         if is_tcp and not states.begins(packet.flags):
             return Reason.NO_FLOW
@@ -254,10 +271,10 @@ class Balancer:
         if not self._limits.allow(service, key.client, now_ms):
             return Reason.LIMITED
         too_fast = 0 < table.new_flows <= self._pace.begun_in(second)
-        if too_fast and is_first and not masquerades:
+        if too_fast and is_first and remembers and not masquerades:
             return Chosen(Reason.HASHED, choice.look_up(hash_, client), None)
-        group = self._flows.find_room(hash_, now_ms)
-        if group is None:
+        group = self._flows.find_room(hash_, now_ms) if remembers else None
+        if group is None and remembers:
             return (
                 Reason.NO_PORT
                 if masquerades
@@ -266,7 +283,11 @@ class Balancer:
         if is_tcp and not packet.flags & states.SYN:
             slot = choice.look_up(hash_, client)
         else:
-            slot = choice.choose(hash_, client)
+            slot, keeps = self._schedule(service, choice, hash_, client, now_ms)
+            if keeps and new is Reason.SCHEDULED:
+                new = Reason.AFFINITY
+        if group is None:
+            return Chosen(new, slot, None)
         source = None
         if masquerades:
             pool = _backend_of(service, slot).pool
@@ -280,6 +301,16 @@ class Balancer:
         if is_first:
             self._pace.count(second)
         return Chosen(new, slot, flow)
+
+    def _schedule(
+        self, service: ServiceEntry, choice: Choice, hash_: int, client: Endpoint, now_ms: int
+    ) -> tuple[int, bool]:
+        """The slot for a new flow, and whether its client's last one has chosen it."""
+        if not service.affinity_prefix:
+            return choice.choose(hash_, client), False
+        return self._shared.affinities.choose(
+            service, client.address, self._key, now_ms, lambda: choice.choose(hash_, client)
+        )
 
     def _from_pool(self, arrival: Arrival, table: Table, flow: FlowEntry) -> Decision:
         refused = carry.refuse_to_send(arrival.packet)
@@ -322,7 +353,7 @@ class Balancer:
         traffic = self._traffic.setdefault(chosen.slot, _Traffic())
         traffic.packets_in += 1
         traffic.bytes_in += packet.total
-        traffic.scheduled += chosen.reason in (Reason.SCHEDULED, Reason.RESCHEDULED)
+        traffic.scheduled += chosen.reason in (Reason.SCHEDULED, Reason.AFFINITY, Reason.RESCHEDULED)
 
     def _count_out(self, slot: int, packet: Packet) -> None:
         traffic = self._traffic.setdefault(slot, _Traffic())
@@ -388,6 +419,13 @@ def _is_served(service: ServiceEntry, flow: FlowEntry) -> bool:
     masqueraded = flow.source is not None
     return masqueraded == (service.forward is Forward.MASQUERADE) and any(
         backend.slot == flow.slot for backend in service.backends
+    )
+
+
+def _is_one_packet(service: ServiceEntry, packet: Packet) -> bool:
+    """Whether nothing is remembered of it. Answers to a masqueraded packet need a flow."""
+    return (
+        service.one_packet and packet.protocol is Protocol.UDP and service.forward is not Forward.MASQUERADE
     )
 
 

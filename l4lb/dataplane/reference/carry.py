@@ -9,6 +9,7 @@ from l4lb.dataplane.decision import Decision, Reason, State, Verdict
 from l4lb.dataplane.reference import answer, states, tunnel
 from l4lb.dataplane.reference.flowtable import FlowEntry
 from l4lb.dataplane.reference.packet import Endpoint, Packet
+from l4lb.dataplane.reference.reset import build_reset
 from l4lb.dataplane.reference.rewrite import Offload, masquerade, rewrite_destination, rewrite_source
 from l4lb.dataplane.table import (
     LEARN_AFTER,
@@ -61,6 +62,11 @@ def refuse_to_send(packet: Packet) -> Decision | None:
     if packet.ttl <= 1:
         return _answer(Reason.TTL_EXPIRED, answer.ttl_expired(packet))
     return None
+
+
+def reset(packet: Packet) -> Decision:
+    """The decision about a packet of a connection that is given up."""
+    return _answer(Reason.RESET, build_reset(packet))
 
 
 def forward(arrival: Arrival, table: Table, service: ServiceEntry, chosen: Chosen, hash_: int) -> Decision:
@@ -130,5 +136,5 @@ def _send(reason: Reason, slot: int, packet: bytes) -> Decision:
     return Decision(Verdict.FORWARD, reason, slot, 0, packet, sent=True)
 
 
-def _answer(reason: Reason, error: bytes) -> Decision:
-    return Decision(Verdict.ANSWER, reason, -1, 0, error, sent=True)
+def _answer(reason: Reason, packet: bytes) -> Decision:
+    return Decision(Verdict.ANSWER, reason, -1, 0, packet, sent=True)

@@ -1,4 +1,4 @@
-"""What the workers share: how loaded every slot is, whose turn it is in every service, what sources have."""
+"""What the workers share: loads of slots, turns of services, what sources have, where clients belong."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from l4lb.dataplane.reference.affinity import Affinities
 from l4lb.dataplane.reference.sources import Sources
 from l4lb.model import Scheduler
 
@@ -28,6 +29,7 @@ class SharedCounters:
 
     def __init__(self) -> None:
         self.sources = Sources()
+        self.affinities = Affinities()
         self._flows: Counter[int] = Counter()
         self._active: Counter[int] = Counter()
         self._turns: dict[str, Turn] = {}
@@ -43,6 +45,10 @@ class SharedCounters:
     def untracked(self) -> int:
         """Flows whose source was not limited, since its group of the table of sources was full."""
         return self.sources.untracked
+
+    def crowded_out(self) -> int:
+        """Affinities that were forgotten before their time, since their group of the table was full."""
+        return self.affinities.crowded_out
 
     def load(self, slot: int) -> int:
         """What least-connections compares: an established flow weighs as much as 256 others."""

@@ -64,6 +64,11 @@ class FlowTable:
         self._by_source: dict[PoolPort, FlowEntry] = {}
 
     @property
+    def groups(self) -> int:
+        """Groups of places."""
+        return len(self._groups)
+
+    @property
     def taken_ports(self) -> Collection[PoolPort]:
         """The masquerade ports that flows have."""
         return self._by_source.keys()
@@ -125,6 +130,15 @@ class FlowTable:
     def expire(self, now_ms: int) -> int:
         """Remove every expired flow; returns how many."""
         return sum(self._expire(group, now_ms) for group in self._groups)
+
+    def remove_slot(self, slot: int, first_group: int, groups: int) -> int:
+        """Forget the flows of `slot` in some groups; returns how many there were."""
+        removed = 0
+        for group in self._groups[first_group : first_group + groups]:
+            for entry in [entry for entry in group.values() if entry.slot == slot]:
+                self._remove(group, entry)
+                removed += 1
+        return removed
 
     def _groups_of(self, hash_: int) -> tuple[Group, Group]:
         mask = len(self._groups) - 1

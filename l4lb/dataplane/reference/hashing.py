@@ -66,6 +66,17 @@ def flow_hash(key: bytes, client: bytes, vip: bytes, client_port: int, vip_port:
     return siphash(key, client + vip + ports + bytes([protocol, 0, 0, 0]))
 
 
+def service_number(key: bytes, name: str) -> int:
+    """The 32-bit number by which a service is known in the tables of sources and of affinities."""
+    return siphash(key, name.encode()) & 0xFFFF_FFFF
+
+
+def spread(number: int, hash_: int, groups: int) -> int:
+    """The group, of a power of two, of a service's source; `hash_` is that of its address."""
+    mixed = number * 0x9E37_79B9_7F4A_7C15 % (1 << 64)
+    return (hash_ ^ mixed) >> 32 & (groups - 1)
+
+
 def scale(x: int, n: int) -> int:
     """Map the 32-bit number `x` evenly onto 0 to `n - 1`, without a division."""
     return x * n >> 32

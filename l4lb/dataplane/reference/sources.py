@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from l4lb.dataplane.reference.hashing import siphash
+from l4lb.dataplane.reference.hashing import service_number, siphash, spread
 from l4lb.dataplane.table import ServiceEntry, Table
 
 GROUPS = 8192
@@ -114,9 +114,8 @@ class Limits:
         self._sources.count(source, siphash(self._key, client), difference)
 
     def _number(self, service: ServiceEntry) -> int:
-        return siphash(self._key, service.name.encode()) & 0xFFFF_FFFF
+        return service_number(self._key, service.name)
 
 
 def _group_of(source: Source, hash_: int) -> int:
-    mixed = source.service * 0x9E37_79B9_7F4A_7C15 % (1 << 64)
-    return (hash_ ^ mixed) >> 32 & (GROUPS - 1)
+    return spread(source.service, hash_, GROUPS)

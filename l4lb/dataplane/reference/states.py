@@ -75,6 +75,12 @@ def opens(flags: int) -> bool:
     return flags & (SYN | ACK | RST | FIN) == SYN
 
 
+def can_be_reset(protocol: int, flags: int) -> bool:
+    """Whether a packet of a connection that is over is answered with a reset. A SYN begins another one, and a
+    reset is never answered (RFC 9293, section 3.5.2)."""
+    return protocol == Protocol.TCP and not flags & (SYN | RST)
+
+
 def reuses_port(state: State, flags: int) -> bool:
     """Whether the client opens a new connection from the port of a closing one."""
     return state in _CLOSING and opens(flags)

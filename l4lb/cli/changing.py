@@ -1,0 +1,187 @@
+"""Commands that change what runs: `l4lb backends drain`, `enable`, `disable`, `weight`, `add`, `remove`, and
+`l4lb flows flush`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l4lb.cli import output
+from l4lb.errors import L4lbError
+
+_POLL_S = 0.5
+
+_service = click.argument("service")
+_backend = click.argument("backend")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.command()
+@_service
+@_backend
+@click.option("--wait", is_flag=True, help="Return when its last flow has ended.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait; then exit code 1.",
+)
+@_json
+@click.pass_obj
+def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, as_json: bool) -> None:
+    """Let a backend's flows end and give it no new ones.
+
+    \b
+    Example:
+      l4lb backends drain web 10.2.0.11:8080 --wait
+    """
+    answer = _change(socket, "drain", service, backend)
+    if wait:
+        answer["flows"] = _wait_for_end(socket, service, backend, timeout, quiet=as_json)
+    _print(answer, as_json, f"{backend} of {service} takes no new flows")
+
+
+@click.command()
+@_service
+@_backend
+@_json
+@click.pass_obj
+def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
+    """Give a drained or disabled backend new flows again.
+
+    \b
+    Example:
+      l4lb backends enable web 10.2.0.11:8080
+    """
+    _print(_change(socket, "enable", service, backend), as_json, f"{backend} of {service} is enabled")
+
+
+@click.command()
+@_service
+@_backend
+@_json
+@click.pass_obj
+def disable(socket: Path, service: str, backend: str, as_json: bool) -> None:
+    """Take a backend out for maintenance. Its flows stay; `l4lb flows flush` ends them.
+
+    \b
+    Example:
+      l4lb backends disable web 10.2.0.11:8080
+    """
+    _print(_change(socket, "disable", service, backend), as_json, f"{backend} of {service} is disabled")
+
+
+@click.command()
+@_service
+@_backend
+@click.argument("weight", metavar="WEIGHT|default")
+@_json
+@click.pass_obj
+def weight(socket: Path, service: str, backend: str, weight: str, as_json: bool) -> None:
+    """Give a backend another weight, or the configured one back.
+
+    \b
+    Example:
+      l4lb backends weight web 10.2.0.11:8080 5
+      l4lb backends weight web 10.2.0.11:8080 default
+    """
+    if weight != "default" and not weight.isdecimal():
+        raise click.BadParameter(f"{weight!r} is neither a whole number nor default")
+    wanted = None if weight == "default" else int(weight)
+    answer = _change(socket, "weight", service, backend, weight=wanted)
+    _print(answer, as_json, f"{backend} of {service} has weight {weight}")
+
+
+@click.command()
+@_service
+@_backend
+@click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
+@_json
+@click.pass_obj
+def add(socket: Path, service: str, backend: str, weight: int, as_json: bool) -> None:
+    """Add a backend until the next reload; write it into the configuration to keep it.
+
+    \b
+    Example:
+      l4lb backends add web 10.2.0.14:8080 --weight 2
+    """
+    answer = _change(socket, "add", service, backend, weight=weight)
+    _print(answer, as_json, f"{backend} is a backend of {service} until the next reload")
+
+
+@click.command()
+@_service
+@_backend
+@_json
+@click.pass_obj
+def remove(socket: Path, service: str, backend: str, as_json: bool) -> None:
+    """Remove a backend until the next reload; its flows go to others with their next packet.
+
+    \b
+    Example:
+      l4lb backends remove web 10.2.0.14:8080
+    """
+    answer = _change(socket, "remove", service, backend)
+    _print(answer, as_json, f"{backend} is no backend of {service} until the next reload")
+
+
+@click.command()
+@click.option("--service", required=True, metavar="NAME", help="The flows of this service.")
+@click.option("--backend", metavar="BACKEND", help="Only those to this backend.")
+@_json
+@click.pass_obj
+def flush(socket: Path, service: str, backend: str | None, as_json: bool) -> None:
+    """Forget flows. Their next packets are decided as those of new ones.
+
+    \b
+    Example:
+      l4lb flows flush --service web --backend 10.2.0.11:8080
+    """
+    answer = _client(socket).post("/flows/flush", {"service": service, "backend": backend})
+    _print(answer, as_json, f"{answer['flushed']} flows forgotten")
+
+
+COMMANDS = (drain, enable, disable, weight, add, remove)
+
+
+def _change(socket: Path, action: str, service: str, backend: str, **more: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = _client(socket).post(
+        f"/backends/{action}", {"service": service, "backend": backend, **more}
+    )
+    return answer
+
+
+def _wait_for_end(socket: Path, service: str, backend: str, timeout: float, *, quiet: bool) -> int:
+    """Waits until the backend has no flows, and says how many are left now and then; 0, or L4lbError."""
+    deadline = time.monotonic() + timeout
+    said = None
+    while True:
+        rows = _client(socket).rows("/backends")
+        left = next((r["flows"] for r in rows if (r["service"], r["backend"]) == (service, backend)), 0)
+        if left == 0:
+            return 0
+        if time.monotonic() > deadline:
+            raise L4lbError(f"{backend} of {service} still has {left} flows after {timeout:g} s")
+        if left != said and not quiet:
+            print(f"{backend}: {left} flows left", file=sys.stderr)
+            said = left
+        time.sleep(_POLL_S)
+
+
+def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        output.print_json(answer)
+    else:
+        print(text)
+
+
+def _client(socket: Path) -> Any:
+    from l4lb.net.client import Client
+
+    return Client(socket)

@@ -1,0 +1,164 @@
+"""Keeps what is running in step with what is wanted: the file, operators' wishes, checks and time.
+
+All changes go one way: into the roster, which says what the effective configuration is, and from there
+through `carry_out`, which makes it true. One at a time; what checks and time change is gathered while
+another change is at work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from l4lb.control.difference import describe_difference
+from l4lb.control.endpoint import parse_endpoint
+from l4lb.control.roster import MAX_WEIGHT, Admin, Key, Roster
+from l4lb.errors import ConfigError, L4lbError
+from l4lb.model import Backend, L4Config, OnDown
+from l4lb.net.logs import log
+
+Json = dict[str, Any]
+CarryOut = Callable[[L4Config, Iterable[tuple[Key, OnDown]]], None]
+_RETRY_S = 1.0
+_ADMIN = {"drain": Admin.DRAINING, "enable": Admin.ENABLED, "disable": Admin.DISABLED}
+ACTIONS = (*_ADMIN, "weight", "add", "remove")
+
+
+class Keeper:
+    """Holds the roster of the running configuration. `carry_out` is called in a thread of its own."""
+
+    def __init__(self, config: L4Config, carry_out: CarryOut) -> None:
+        self.roster = Roster(config)
+        self.roster.settle(time.monotonic())
+        self.trouble: str | None = None
+        """Why the last change could not be carried out; it is tried again."""
+        self.on_settled: Callable[[], None] = lambda: None
+        """Called after every change, in the event loop."""
+        self._carry_out = carry_out
+        self._lock = asyncio.Lock()
+        self._wake = asyncio.Event()
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held while something changes."""
+        return self._lock
+
+    async def reload(self, load: Callable[[], L4Config], *, dry_run: bool) -> Json:
+        """Takes a configuration anew; on any error the old one goes on. `load` reads and checks it."""
+        async with self._lock:
+            began = time.monotonic()
+            config = await asyncio.to_thread(load)
+            changes = describe_difference(self.roster.config, config)
+            if not dry_run:
+                trial = self.roster.copy()
+                trial.adopt(config)
+                await self._adopt(trial)
+            took = round(time.monotonic() - began, 3)
+            services = len(config.services)
+            if not dry_run:
+                log("reloaded", services=services, changes=len(changes), seconds=took)
+            return {"reloaded": not dry_run, "services": services, "seconds": took, "changes": changes}
+
+    async def change(self, action: str, wish: Json) -> Json:
+        """Carries out an operator's wish for one backend; on any error nothing changes."""
+        async with self._lock:
+            trial = self.roster.copy()
+            service, backend = _names(wish)
+            now = time.monotonic()
+            if action in _ADMIN:
+                trial.set_admin(service, backend, _ADMIN[action], now)
+            elif action == "weight":
+                trial.set_weight(service, backend, _weight(wish))
+            elif action == "add":
+                address, port = _endpoint(backend)
+                made = Backend(address, port, _weight(wish) if "weight" in wish else 1)
+                _refuse_family(trial.config, service, made)
+                trial.add(service, made)
+                backend = made.name
+            elif action == "remove":
+                trial.remove(service, backend)
+            else:
+                raise ConfigError(f"backends: unknown action {action}; there are {', '.join(ACTIONS)}")
+            await self._adopt(trial)
+            log(f"backend {action}", service=service, backend=backend, by="operator")
+            return {"action": action, "service": service, "backend": backend}
+
+    def report(self, key: Key, *, up: bool, out: bool, why: str) -> None:
+        """What checks found; carried out soon."""
+        if self.roster.report(key, up=up, out=out, why=why, now_s=time.monotonic()):
+            word = "up" if up and not out else "down"
+            log(f"backend {word}", service=key[0], backend=key[1], why=why, level=logging.WARNING)
+            self._wake.set()
+
+    async def follow(self) -> None:
+        """Carries out what checks and slow starts change, until it is cancelled."""
+        while True:
+            step = _RETRY_S if self.trouble else self.roster.next_step_s()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), step)
+            self._wake.clear()
+            async with self._lock:
+                try:
+                    await self._adopt(self.roster, only_if_changed=self.trouble is None)
+                    self.trouble = None
+                except L4lbError as error:
+                    self.trouble = str(error)
+                    log("a change failed and is tried again", level=logging.ERROR, why=error)
+
+    async def _adopt(self, roster: Roster, *, only_if_changed: bool = False) -> None:
+        changed = roster.settle(time.monotonic())
+        if changed or not only_if_changed:
+            config, ended = roster.effective_config(), list(roster.ended())
+            await asyncio.to_thread(self._carry_out, config, ended)
+        # What checks reported meanwhile must not be lost with the roster that they reported to.
+        if roster is not self.roster:
+            for member in self.roster.members():
+                roster.report(member.key, up=member.up, out=member.out, why=member.why, now_s=member.since)
+            self._wake.set()
+        self.roster = roster
+        self.on_settled()
+
+
+def _names(wish: Json) -> tuple[str, str]:
+    service, backend = wish.get("service"), wish.get("backend")
+    if not isinstance(service, str) or not isinstance(backend, str):
+        raise ConfigError("backends: the names of a service and of a backend are needed")
+    return service, backend
+
+
+def _weight(wish: Json) -> int | None:
+    weight = wish.get("weight")
+    if weight is None:
+        return None
+    if not isinstance(weight, int) or not 0 <= weight <= MAX_WEIGHT:
+        raise ConfigError(f"backends: a weight is a whole number from 0 to {MAX_WEIGHT}, not {weight!r}")
+    return weight
+
+
+def _endpoint(text: str) -> Any:
+    try:
+        return parse_endpoint(text)
+    except ValueError as error:
+        raise ConfigError(f"backend {text}: {error}") from error
+
+
+def _refuse_family(config: L4Config, service: str, backend: Backend) -> None:
+    """What the configuration's own rules would refuse of a backend that is added."""
+    owner = next((one for one in config.services if one.name == service), None)
+    if owner is None:
+        return  # the roster says that it does not know the service
+    if backend.address.version != owner.listens[0].address.version and not owner.forward.is_tunnel:
+        raise ConfigError(f"backend {backend.name}: is of another family than service {service}")
+    if backend.port is not None and owner.forward.answers_itself:
+        raise ConfigError(f"backend {backend.name}: forward {owner.forward} keeps ports; leave the port out")
+    if any(listen.address == backend.address for one in config.services for listen in one.listens):
+        raise ConfigError(f"backend {backend.name}: is an address that a service listens on")
+    ranges = any(listen.first_port != listen.last_port for listen in owner.listens)
+    if backend.port is not None and ranges:
+        raise ConfigError(
+            f"backend {backend.name}: service {service} has a range of ports; leave the port out"
+        )

@@ -1,0 +1,84 @@
+"""Where the last new flow of a client went (docs/design/decision.md, section 12).
+
+A client stands in the one group of 8 places that its hash names. Whoever has many addresses can crowd
+others out of their groups, but that costs neither memory nor time: those are scheduled once more, and
+counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from l4lb.dataplane.reference.hashing import service_number, siphash, spread
+from l4lb.dataplane.table import ServiceEntry
+
+GROUPS = 32768
+GROUP = 8
+
+
+class Client(NamedTuple):
+    """A client network of a service, which is known by its number; the address ends with zeros."""
+
+    service: int
+    network: bytes
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a client's flows go, and to what millisecond."""
+
+    client: Client
+    slot: int
+    ends_ms: int
+
+
+class Affinities:
+    """The table, shared by all workers. A group holds its places in order, but for those never used."""
+
+    def __init__(self) -> None:
+        self._groups: dict[int, list[Place]] = defaultdict(list)
+        self.crowded_out = 0
+        """Places that were taken before they had ended."""
+
+    def choose(
+        self, service: ServiceEntry, address: bytes, key: bytes, now_ms: int, schedule: Callable[[], int]
+    ) -> tuple[int, bool]:
+        """The slot for a new flow, and whether it is that of the client's last one. Else `schedule` says
+        it."""
+        client = Client(service_number(key, service.name), mask(address, service.affinity_prefix))
+        group = self._groups[spread(client.service, siphash(key, client.network), GROUPS)]
+        place = next((place for place in group if place.client == client), None)
+        keeps = place is not None and now_ms < place.ends_ms and _takes_new(service, place.slot)
+        slot = place.slot if place is not None and keeps else schedule()
+        new = Place(client, slot, now_ms + service.affinity_ms)
+        if place is not None:
+            group[group.index(place)] = new
+        else:
+            self._occupy(group, new, now_ms)
+        return slot, keeps
+
+    def _occupy(self, group: list[Place], new: Place, now_ms: int) -> None:
+        for i, place in enumerate(group):
+            if now_ms >= place.ends_ms:
+                group[i] = new
+                return
+        if len(group) < GROUP:
+            group.append(new)
+            return
+        soonest = min(range(GROUP), key=lambda i: group[i].ends_ms)
+        group[soonest] = new
+        self.crowded_out += 1
+
+
+def mask(address: bytes, prefix: int) -> bytes:
+    """The network of `prefix` bits, or of all that it has, that an address of 4 or 16 bytes is in."""
+    spare = max(8 * len(address) - prefix, 0)
+    return (int.from_bytes(address) >> spare << spare).to_bytes(len(address))
+
+
+def _takes_new(service: ServiceEntry, slot: int) -> bool:
+    """Whether the backend is the service's still, and has weight: one that drains has none."""
+    return any(backend.slot == slot and backend.weight > 0 for backend in service.backends)

@@ -1,0 +1,59 @@
+"""Metrics over HTTP: what the process costs, and the site on TCP that Prometheus scrapes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from l4lb.control.prometheus import CONTENT_TYPE, Process
+from l4lb.errors import L4lbError
+from l4lb.model import Address
+
+_SELF = Path("/proc/self")
+
+
+def read_process() -> Process:
+    """What this process costs (proc_pid_stat(5), proc_pid_statm(5))."""
+    # The name in parentheses may hold spaces; what is counted from begins behind it with field 3.
+    fields = (_SELF / "stat").read_text().rpartition(")")[2].split()
+    since_boot = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    times = os.times()
+    return Process(
+        cpu_s=times.user + times.system,
+        resident_bytes=int((_SELF / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"),
+        started_s=round(booted + since_boot, 2),
+        open_files=len(os.listdir(_SELF / "fd")),  # noqa: PTH208 - names alone, no paths
+    )
+
+
+def metrics_response(text: str) -> web.Response:
+    """The answer to a scrape."""
+    return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
+
+
+async def start_metrics(listen: tuple[Address, int], metrics: Callable[[], str]) -> web.AppRunner:
+    """Serves `GET /metrics` on TCP until the runner that is returned is cleaned up.
+
+    `metrics` makes the text of one scrape. L4lbError where the address cannot be listened on.
+    """
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return metrics_response(metrics())
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", answer)])
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    address, port = listen
+    try:
+        await web.TCPSite(runner, str(address), port).start()
+    except OSError as error:
+        await runner.cleanup()
+        shown = f"[{address}]" if address.version == 6 else str(address)
+        raise L4lbError(f"l4.metrics: {shown}:{port}: cannot be listened on: {error.strerror}") from error
+    return runner

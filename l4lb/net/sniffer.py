@@ -1,0 +1,164 @@
+"""Sees packets to the VIPs as they come in, without a part in their way (packet(7)).
+
+A socket of its own for IPv4 and for IPv6: one that is bound to a protocol sees what comes in, and each packet once,
+on the topmost device. The kernel filters by address before it copies. Who reads slowly loses packets, not time: what
+does not fit into the buffer is counted by the kernel (PACKET_STATISTICS) and forwarded all the same.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import select
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from l4lb.errors import CapabilityError, L4lbError
+from l4lb.model import Address, Network
+
+_ETH_P = {4: 0x0800, 6: 0x86DD}
+_SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_BUFFER = 4 << 20
+_LOAD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
+_AND, _EQUAL, _ANY, _JUMP, _RETURN = 0x54, 0x15, 0x45, 0x05, 0x06
+"""Classic BPF (linux/bpf_common.h): mask, compare, test bits, jump, and end with the bytes to keep."""
+_ALL = 0xFFFFFFFF
+_MORE_OR_OFFSET = 0x3FFF
+_FRAGMENT_HEADER = 44
+_MAX_INSTRUCTIONS = 4096
+_DESTINATION = {4: 16, 6: 24}
+_SOURCE = {4: 12, 6: 8}
+Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A packet that came in. `data` is its beginning from the IP header on, `length` all of it in bytes; `time_s`
+    is the kernel's, since the epoch."""
+
+    data: bytes
+    length: int
+    time_s: float
+    interface: str
+
+
+class Sniffer:
+    """Packets to some addresses from some client network. CapabilityError without CAP_NET_RAW.
+
+    Packets are cut to `snap` bytes. Fragments are not seen: their decision is that of the packet that the kernel
+    makes of them.
+    """
+
+    def __init__(self, vips: Collection[Address], client: Network | None, *, snap: int) -> None:
+        self._buffer = bytearray(snap)
+        self._sockets: list[socket.socket] = []
+        self._lost = 0
+        versions = {vip.version for vip in vips} & ({client.version} if client else {4, 6})
+        try:
+            for version in sorted(versions):
+                program = build_filter(version, [v for v in vips if v.version == version], client)
+                self._sockets.append(_open(_ETH_P[version], program))
+        except PermissionError as error:
+            self.close()
+            raise CapabilityError("packets may not be seen; run as root (CAP_NET_RAW)") from error
+        except OSError as error:
+            self.close()
+            raise L4lbError(f"packets cannot be seen: {error.strerror or error}") from error
+
+    def read(self, most: int, timeout_s: float) -> Iterator[Seen]:
+        """At most so many packets that have come; waits for the first one, but not longer than the time-out."""
+        ready, _, _ = select.select(self._sockets, [], [], timeout_s)
+        left = most
+        for sock in ready:
+            while left > 0 and (packet := self._receive(sock)) is not None:
+                left -= 1
+                yield packet
+
+    def lost(self) -> int:
+        """Packets that did not fit into the buffer, since the start."""
+        for sock in self._sockets:
+            # Reading them sets them to 0.
+            self._lost += struct.unpack("II", sock.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8))[1]
+        return self._lost
+
+    def close(self) -> None:
+        """Sees no more."""
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()
+
+    def _receive(self, sock: socket.socket) -> Seen | None:
+        try:
+            length, ancillary, _, address = sock.recvmsg_into([self._buffer], 64, socket.MSG_TRUNC)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise L4lbError(f"packets cannot be seen: {error.strerror or error}") from error
+        seconds, nanoseconds = next(
+            (struct.unpack("ll", data[:16]) for _, kind, data in ancillary if kind == _SO_TIMESTAMPNS), (0, 0)
+        )
+        data = bytes(self._buffer[: min(length, len(self._buffer))])
+        return Seen(data, length, seconds + nanoseconds / 1e9, str(address[0]))
+
+
+def build_filter(version: int, vips: Collection[Address], client: Network | None) -> list[Instruction]:
+    """The filter for whole packets (no fragments) to one of `vips` from `client`, all of IP version `version`.
+
+    With more addresses than a program has room for it asks for none of them, and lets more through.
+    """
+    program = list(_refuse_fragments(version))
+    if client is not None:
+        words = _compare(client, _SOURCE[version], at_end=1)
+        program += [*words, (_JUMP, 0, 0, 1), (_RETURN, 0, 0, 0)]
+    wanted: list[Instruction] = []
+    for vip in vips:
+        words = _compare(ip_network(vip), _DESTINATION[version], at_end=1)
+        wanted += [*words, (_RETURN, 0, 0, _ALL)]
+    if len(program) + len(wanted) >= _MAX_INSTRUCTIONS:
+        return [*program, (_RETURN, 0, 0, _ALL)]
+    return [*program, *wanted, (_RETURN, 0, 0, 0)]
+
+
+def _refuse_fragments(version: int) -> Iterator[Instruction]:
+    if version == 4:
+        yield from ((_LOAD_HALF, 0, 0, 6), (_ANY, 0, 1, _MORE_OR_OFFSET))
+    else:
+        yield from ((_LOAD_BYTE, 0, 0, 6), (_EQUAL, 0, 1, _FRAGMENT_HEADER))
+    yield _RETURN, 0, 0, 0
+
+
+def _compare(network: Network, offset: int, *, at_end: int) -> list[Instruction]:
+    """Goes on behind its end for an address of `network` at `offset`, else as many instructions later as
+    `at_end` says."""
+    address, mask = network.network_address.packed, network.netmask.packed
+    words = [
+        (offset + at, int.from_bytes(address[at : at + 4]), int.from_bytes(mask[at : at + 4]))
+        for at in range(0, len(address), 4)
+        if any(mask[at : at + 4])
+    ]
+    program: list[Instruction] = []
+    for left, (at, value, bits) in enumerate(reversed(words)):
+        program = [(_LOAD, 0, 0, at), (_AND, 0, 0, bits), (_EQUAL, 0, 3 * left + at_end, value), *program]
+    return program
+
+
+def _open(protocol: int, program: list[Instruction]) -> socket.socket:
+    # Bound to no protocol until the filter stands: nothing else is to come in between.
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+        text = ctypes.create_string_buffer(code, len(code))
+        sock.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(text))
+        )
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+        sock.bind(("", protocol))
+    except OSError:
+        sock.close()
+        raise
+    return sock

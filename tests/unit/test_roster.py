@@ -1,0 +1,181 @@
+"""Effective weights: what operators, checks and time make of the configured ones."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from l4lb.control.config import parse_config
+from l4lb.control.roster import Admin, Roster, State
+from l4lb.errors import L4lbError
+from l4lb.model import L4Config, OnDown
+
+A, B, C, SPARE, LAST = "10.2.0.11:80", "10.2.0.12:80", "10.2.0.13:80", "10.2.0.14:80", "10.2.0.15:80"
+
+
+def config(more: str = "", weights: str = "1, 2, 3") -> L4Config:
+    a, b, c = weights.split(", ")
+    text = f"""
+l4:
+  services:
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      backends:
+        - {{address: "{A}", weight: {a}}}
+        - {{address: "{B}", weight: {b}}}
+        - {{address: "{C}", weight: {c}}}
+        - {{address: "{SPARE}", backup: true}}
+        - {{address: "{LAST}", backup: 2}}
+{more}
+"""
+    return parse_config(text, "test")
+
+
+def health(more: str = "") -> str:
+    return f"      health: {{type: tcp}}\n{more}"
+
+
+def roster(more: str = "") -> Roster:
+    made = Roster(config(more))
+    made.settle(0)
+    return made
+
+
+def weights(made: Roster) -> list[int]:
+    return [member.effective for member in made.members()]
+
+
+def states(made: Roster) -> list[str]:
+    return [member.state for member in made.members()]
+
+
+def down(made: Roster, *names: str, now: float = 1) -> None:
+    for name in names:
+        assert made.report(("web", name), up=False, out=False, why="no answer", now_s=now)
+    made.settle(now)
+
+
+def up(made: Roster, *names: str, now: float = 2) -> None:
+    for name in names:
+        assert made.report(("web", name), up=True, out=False, why="answers", now_s=now)
+    made.settle(now)
+
+
+def test_backups_wait():
+    made = roster()
+    assert weights(made) == [1, 2, 3, 0, 0]
+    assert states(made) == ["up", "up", "up", "backup", "backup"]
+
+
+def test_one_that_is_down_takes_nothing_until_it_is_up():
+    made = roster()
+    down(made, B)
+    assert weights(made) == [1, 0, 3, 0, 0]
+    assert made.member("web", B).state is State.DOWN
+    up(made, B)
+    assert weights(made) == [1, 2, 3, 0, 0]
+
+
+def test_backups_stand_in_by_priority():
+    made = roster()
+    down(made, A, B, C)
+    assert weights(made) == [0, 0, 0, 1, 0]
+    down(made, SPARE)
+    assert weights(made) == [0, 0, 0, 0, 1]
+    up(made, A)
+    assert weights(made) == [1, 0, 0, 0, 0]
+
+
+def test_below_the_panic_threshold_the_checks_are_not_believed():
+    made = roster(health("      panic_threshold: 50%\n"))
+    down(made, A)
+    assert weights(made) == [0, 2, 3, 0, 0]
+    down(made, B)
+    assert weights(made) == [1, 2, 3, 0, 0]
+    made.set_admin("web", A, Admin.DISABLED, 3)
+    made.settle(3)
+    assert weights(made)[0] == 0
+
+
+@pytest.mark.parametrize(("admin", "state"), [(Admin.DRAINING, "draining"), (Admin.DISABLED, "disabled")])
+def test_an_operator_has_the_last_word(admin, state):
+    made = roster()
+    made.set_admin("web", C, admin, 1)
+    assert made.settle(1)
+    assert (weights(made)[2], states(made)[2]) == (0, state)
+    made.set_admin("web", C, Admin.ENABLED, 2)
+    assert made.settle(2)
+    assert weights(made)[2] == 3
+
+
+def test_a_slow_start_grows_in_tenths_and_keeps_the_others_proportions():
+    made = roster(health("      slow_start: 100s\n"))
+    down(made, C)
+    up(made, C, now=1000)
+    assert weights(made) == [10, 20, 3, 0, 0]
+    assert states(made)[2] == "starting"
+    assert made.next_step_s() == 10
+    assert made.settle(1055)
+    assert weights(made) == [10, 20, 18, 0, 0]
+    assert made.settle(1100)
+    assert weights(made) == [1, 2, 3, 0, 0]
+    assert made.next_step_s() is None
+
+
+def test_weights_of_operators_stay_over_a_reload_unless_the_file_changed_them():
+    made = roster()
+    made.set_weight("web", A, 7)
+    made.set_weight("web", B, 7)
+    made.set_admin("web", C, Admin.DRAINING, 1)
+    made.adopt(config(weights="1, 5, 3"))
+    made.settle(2)
+    assert weights(made) == [7, 5, 0, 0, 0]
+    assert made.member("web", C).state is State.DRAINING
+
+
+def test_what_is_added_and_removed_at_run_time_is_in_the_effective_configuration():
+    made = roster()
+    (web,) = made.config.services
+    made.remove("web", B)
+    made.settle(1)
+    assert [backend.name for backend in made.effective_config().services[0].backends] == [A, C, SPARE, LAST]
+    made.add("web", web.backends[1])
+    made.settle(2)
+    assert made.effective_config().services[0].backends[-1].name == B
+
+
+def test_unknown_names_and_the_last_backend_are_errors_that_help():
+    made = roster()
+    with pytest.raises(L4lbError, match="there is no service wbe; there are web"):
+        made.member("wbe", A)
+    with pytest.raises(L4lbError, match=r"has no backend 10\.9\.9\.9:80; it has 10\.2\.0\.11:80"):
+        made.member("web", "10.9.9.9:80")
+    for name in (A, B, C, SPARE):
+        made.remove("web", name)
+    with pytest.raises(L4lbError, match="the last backend"):
+        made.remove("web", LAST)
+
+
+def test_the_flows_of_one_that_is_down_end_as_configured():
+    made = roster(health("      on_down: move\n"))
+    assert list(made.ended()) == []
+    down(made, A)
+    assert list(made.ended()) == [(("web", A), OnDown.MOVE)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, C, SPARE, LAST]), st.booleans()), max_size=30))
+def test_settling_twice_changes_nothing_and_order_does_not_matter(reports):
+    made = roster()
+    for name, works in reports:
+        made.report(("web", name), up=works, out=False, why="", now_s=1)
+    made.settle(2)
+    assert not made.settle(2)
+    last = dict(reports)
+    other = roster()
+    for name in sorted(last):
+        other.report(("web", name), up=last[name], out=False, why="", now_s=1)
+    other.settle(2)
+    assert weights(other) == weights(made)
+    working = [name for name in (A, B, C, SPARE, LAST) if last.get(name, True)]
+    assert any(weights(made)) == bool(working)
