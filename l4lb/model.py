@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -121,10 +122,16 @@ class Backend:
 
         The name is the backend's identity: consistent hashing and counters are keyed by it.
         """
-        if self.port is None:
-            return str(self.address)
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}"
+        return _endpoint_name(self.address.packed, self.port)
+
+
+@lru_cache(maxsize=1 << 17)
+def _endpoint_name(address: bytes, port: int | None) -> str:
+    """Kept: names are asked for at every change, of every backend."""
+    host = str(ip_address(address))
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class OnDown(StrEnum):

@@ -73,7 +73,7 @@ class Daemon:
         self._slow_path: SlowPath | None = None
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
-        self._watch = Watch(self._keeper)
+        self._watch = Watch(self._keeper, self._begun)
         self._installed = False
 
     @property
@@ -160,10 +160,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._by_signal, self.reload, "reload")
         loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()
-        self._tasks.append(loop.create_task(self._expire()))
-        self._tasks.append(loop.create_task(self._keeper.follow()))
-        self._tasks.append(loop.create_task(self._watch.run()))
-        self._tasks.append(loop.create_task(systemd.feed_watchdog()))
+        for work in (self._expire(), self._keeper.follow(), self._watch.run(), systemd.feed_watchdog()):
+            task = loop.create_task(work)
+            task.add_done_callback(self._work_ended)
+            self._tasks.append(task)
         log("ready", socket=self.socket_path)
         systemd.notify(READY=1, STATUS=f"balancing {len(self.config.services)} services by {self.datapath}")
         try:
@@ -221,6 +221,13 @@ class Daemon:
         log("worker failed", level=logging.ERROR, why=why)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def _work_ended(self, task: asyncio.Task[None]) -> None:
+        """What keeps the daemon true must not end unnoticed: then the daemon ends, to be started anew."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(f"{task.get_coro()}: {error!r}")
+            log("background work failed", level=logging.ERROR, why=repr(error))
+            self._stopping.set()
+
     async def _expire(self) -> None:
         """Removes expired flows, a slice of every table at a time."""
         assert self._crew is not None
@@ -253,6 +260,11 @@ class Daemon:
             flushed = await asyncio.to_thread(self._flush, slots)
         log("flows flushed", service=service, backend=backend or "all", flows=flushed)
         return {"flushed": flushed}
+
+    def _begun(self, key: Key) -> tuple[int, int]:
+        """How many flows to a backend began, and how many tries had no answer or a reset."""
+        totals = views.slot_totals(self.workers, self.design.slots.slot(*key))
+        return totals.begun, totals.failed
 
     def _flush(self, slots: list[int]) -> int:
         assert self._crew is not None

@@ -1,7 +1,7 @@
 """What the core says of packets that were seen (`l4lb trace`, `l4lb capture`). Changes and counts nothing.
 
-A packet is asked about a moment after it passed. If its flow is remembered, that is its decision; else the answer
-is what the core would decide now, which says why no flow was begun.
+A packet is asked about a moment after it passed. If its flow is remembered, that is its decision; else the
+answer is what the core would decide now, which says why no flow was begun.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from l4lb.cli.views import Scene, is_offloaded
-from l4lb.dataplane.decision import Decision, Flow, Reason, State
+from l4lb.dataplane.decision import Decision, Flow, Reason
 from l4lb.dataplane.icmp_parse import IpPacket, read_ip
 from l4lb.model import Protocol, Service
 
@@ -23,8 +23,8 @@ _SYN, _ACK = 0x02, 0x10
 def decide_packets(scene: Scene, packets: Iterable[bytes], now_ms: int) -> list[Json]:
     """A row for each packet, from its IP header on and at its whole length.
 
-    `now_ms` is on the clock of the flows. `known` says that a flow is remembered; where it is not, `backend` is
-    the one that would be chosen now, None where the workers would not choose alike.
+    `now_ms` is on the clock of the flows. `known` says that a flow is remembered; where it is not, `backend`
+    is the one that would be chosen now, None where the workers would not choose alike.
     """
     services = {service.name: service for service in scene.config.services}
     return [_decide(scene, services, packet, now_ms) for packet in packets]
@@ -54,8 +54,9 @@ def _decide(scene: Scene, services: dict[str, Service], packet: bytes, now: int)
 
 
 def _known(scene: Scene, flow: Flow, packet: bytes, ip: IpPacket | None, now: int) -> Json:
-    """The first packet of a flow is the one that was scheduled."""
-    began = flow.packets == 1 or (ip is not None and _opens(packet, ip) and flow.state is State.SYN_RECV)
+    """A SYN, or a flow's only packet so far, is taken for the one that was scheduled: nobody remembers which
+    it was."""
+    began = flow.packets == 1 or (ip is not None and _opens(packet, ip))
     reason = Reason.SCHEDULED if began else Reason.FLOW
     owner = scene.slots.owner(flow.slot)
     row = _row(owner.service, owner.backend, "forward", reason.name.lower(), reason.text)

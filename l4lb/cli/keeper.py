@@ -94,6 +94,14 @@ class Keeper:
             log(f"backend {word}", service=key[0], backend=key[1], why=why, level=logging.WARNING)
             self._wake.set()
 
+    def weigh(self, key: Key, weight: int) -> None:
+        """The weight that a backend wishes for, as a check has it; carried out soon."""
+        member = self.roster.of(key[0]).get(key[1])
+        if member is not None and member.weight != weight:
+            member.weight = weight
+            log("backend weight", service=key[0], backend=key[1], weight=weight, by="check")
+            self._wake.set()
+
     async def follow(self) -> None:
         """Carries out what checks and slow starts change, until it is cancelled."""
         while True:

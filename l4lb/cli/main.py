@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from l4lb import __version__
-from l4lb.cli import changing, output
+from l4lb.cli import capture, changing, metrics, output, replay, top, trace
 from l4lb.cli.realserver import real_server
 from l4lb.errors import ConfigError, L4lbError
 
@@ -102,6 +102,11 @@ def cli(context: click.Context, socket: Path, debug: bool) -> None:
 
 
 cli.add_command(real_server)
+cli.add_command(metrics.command)
+cli.add_command(top.command)
+cli.add_command(replay.command)
+cli.add_command(trace.command)
+cli.add_command(capture.command)
 
 
 @cli.command()

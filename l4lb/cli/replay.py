@@ -200,7 +200,7 @@ def _print(report: Json) -> None:
     share = other["disruption"]
     percent = "" if share is None else f" ({100 * share:.1f} %)"
     print(
-        f"\nof {other['flows']} flows {other['moved']} would go to another backend and {other['lost']} to none"
+        f"\nof {other['flows']} flows {other['moved']} would go to another backend, {other['lost']} to none"
         f"{percent}; {other['gained']} would be taken that are not now"
     )
 

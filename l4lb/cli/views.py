@@ -76,6 +76,8 @@ def slot_totals(workers: Sequence[Worker], slot: int) -> SlotCounters:
         bytes_in=sum(p.bytes_in for p in parts),
         packets_out=sum(p.packets_out for p in parts),
         bytes_out=sum(p.bytes_out for p in parts),
+        begun=sum(p.begun for p in parts),
+        failed=sum(p.failed for p in parts),
     )
 
 

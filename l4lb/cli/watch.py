@@ -1,9 +1,119 @@
-"""Has the backends checked."""
+"""Has the backends checked, and tells the keeper what is believed of them.
+
+Active checks ask the backends themselves. Passive checks look at how flows to them begin: a client that repeats its
+SYN was not answered. Both have their say; a backend works when neither is against it.
+"""
+
 from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from random import Random
+
 from l4lb.cli.keeper import Keeper
+from l4lb.control.health import Dampener, PassiveJudge, State
+from l4lb.control.roster import Admin, Key, Member
+from l4lb.model import HealthCheck, PassiveCheck, Service
+from l4lb.net.checks.monitor import Monitor, Plan
+from l4lb.net.checks.target import Outcome, Target
+
+_PASSIVE_EVERY_S = 0.25
+Begun = Callable[[Key], tuple[int, int]]
+"""How many flows to a backend began since the start, and how many SYNs to it were repeated."""
+
+
 class Watch:
-    """interim"""
-    def __init__(self, keeper: Keeper) -> None:
+    """The checks of everything in the keeper's roster; `begun` counts for the passive ones."""
+
+    def __init__(self, keeper: Keeper, begun: Begun) -> None:
         self._keeper = keeper
+        self._begun = begun
+        self._dampeners: dict[Key, Dampener] = {}
+        self._judges: dict[Key, tuple[PassiveCheck, PassiveJudge]] = {}
+        self._seen: dict[Key, tuple[int, int]] = {}
+        self._monitor: Monitor | None = None
+
     async def run(self) -> None:
-        """interim"""
+        """Checks until it is cancelled."""
+        self._monitor = Monitor(self._on_outcome, Random())
+        self._keeper.on_settled = self._follow_roster
+        self._follow_roster()
+        try:
+            while True:
+                await asyncio.sleep(_PASSIVE_EVERY_S)
+                self._look_at_flows()
+        finally:
+            await self._monitor.close()
+
+    def _follow_roster(self) -> None:
+        """Takes up what the roster has now; what is known of backends that stay is kept."""
+        assert self._monitor is not None
+        plans = {member.key: plan for member, plan in self._plans()}
+        self._dampeners = {
+            key: self._dampeners.get(key) or self._new_dampener(key, plan.settings)
+            for key, plan in plans.items()
+        }
+        for key, plan in plans.items():
+            self._dampeners[key].configure(plan.settings.rise, plan.settings.fall)
+        self._judges = {
+            member.key: self._judge_for(member.key, service.passive)
+            for service, member in self._members()
+            if service.passive is not None
+        }
+        self._seen = {key: seen for key, seen in self._seen.items() if key in self._judges}
+        self._monitor.set_targets(plans)
+
+    def _new_dampener(self, key: Key, settings: HealthCheck) -> Dampener:
+        # A program that took over goes on from what the one before believed.
+        up = self._keeper.roster.member(*key).up
+        return Dampener(settings.rise, settings.fall, State.UP if up else State.DOWN)
+
+    def _judge_for(self, key: Key, check: PassiveCheck) -> tuple[PassiveCheck, PassiveJudge]:
+        known = self._judges.get(key)
+        return known if known is not None and known[0] == check else (check, PassiveJudge(check))
+
+    def _members(self) -> Iterator[tuple[Service, Member]]:
+        roster = self._keeper.roster
+        for service in roster.config.services:
+            for member in roster.of(service.name).values():
+                if member.admin is not Admin.DISABLED:  # in maintenance nobody asks
+                    yield service, member
+
+    def _plans(self) -> Iterator[tuple[Member, Plan]]:
+        for service, member in self._members():
+            if service.health is not None:
+                port = service.health.port or member.backend.port or service.listens[0].first_port
+                yield member, Plan(Target(member.backend.address, port), service.health)
+
+    def _on_outcome(self, key: Key, outcome: Outcome) -> None:
+        assert self._monitor is not None
+        dampener = self._dampeners.get(key)
+        if dampener is None:
+            return
+        dampener.observe(outcome.ok, outcome.why, time.monotonic())
+        self._monitor.hurry(key, dampener.is_failing)
+        if outcome.weight is not None and outcome.ok:
+            self._keeper.weigh(key, outcome.weight)
+        self._tell(key, outcome.why)
+
+    def _look_at_flows(self) -> None:
+        now = time.monotonic()
+        for key, (_, judge) in self._judges.items():
+            begun, failed = self._begun(key)
+            was_begun, was_failed = self._seen.get(key, (begun, failed))
+            self._seen[key] = (begun, failed)
+            change = judge.observe(begun - was_begun, failed - was_failed, now)
+            if change is not None:
+                self._tell(key, change.why)
+            elif not judge.is_out(now):
+                self._tell(key, "its time out is over")
+
+    def _tell(self, key: Key, why: str) -> None:
+        dampener, judged = self._dampeners.get(key), self._judges.get(key)
+        self._keeper.report(
+            key,
+            up=dampener is None or dampener.state is State.UP,
+            out=judged is not None and judged[1].is_out(time.monotonic()),
+            why=why,
+        )

@@ -28,6 +28,7 @@ The sets of addresses are asked first, for they are quick to say that a packet i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from l4lb.dataplane.table import ReplyFrontend, ServiceEntry, Table, forward_mark, reply_mark
@@ -152,8 +153,9 @@ def answer_chain(protocol: Protocol, frontend: ReplyFrontend) -> str:
     return f"from_{address}_{protocol.name.lower()}_{frontend.port or 'any'}"
 
 
+@lru_cache(maxsize=1 << 17)
 def text(address: bytes) -> str:
-    """An address of 4 or 16 bytes as people write it."""
+    """An address of 4 or 16 bytes as people write it. Kept, for each is written in several sets at every change."""
     return str(ip_address(address))
 
 

@@ -53,9 +53,12 @@ _METHOD = re.compile(r"[A-Z]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 """A token of RFC 9110, section 5.6.2."""
+_OWN_HEADERS = ("connection", "content-length", "transfer-encoding")
+"""A check sends no body, and nothing after its one request."""
 _HEADER_VALUE = re.compile(r"[\t -~]*")
 _HEX = re.compile(r"(?:[0-9A-Fa-f]{2})+")
-_STATUS = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
+_STATUS = re.compile(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
+"""Answers below 200 are followed by another (RFC 9110, section 15.2)."""
 
 
 def parse_health(field: Field) -> HealthCheck:
@@ -124,6 +127,8 @@ def _parse_headers(field: Field) -> tuple[tuple[str, str], ...]:
             raise item.error(f"{quoted(name)} is not the name of a header; use letters, digits and -")
         if name.lower() == "host":
             raise item.error('has a key of its own; write it as "host" beside "headers"')
+        if name.lower() in _OWN_HEADERS:
+            raise item.error("is set by the check itself; remove it")
         if other := seen.get(name.lower()):
             raise item.error(f"is the same header as {other}; remove one of the two")
         seen[name.lower()] = name
@@ -181,7 +186,7 @@ def _parse_expect(field: Field, kind: CheckType, method: str) -> Expectation:
 def parse_status(text: str) -> tuple[int, int]:
     """The first and the last of a range of HTTP status codes, or one code twice. ValueError otherwise."""
     if not (match := _STATUS.fullmatch(text)):
-        raise ValueError(f"{quoted(text)} is not a status; write 100 to 599, or a range as in 200-299")
+        raise ValueError(f"{quoted(text)} is not a status; write 200 to 599, or a range as in 200-299")
     first, last = int(match[1]), int(match[2] or match[1])
     if last < first:
         raise ValueError(f'the range {first}-{last} runs backwards; write "{last}-{first}"')

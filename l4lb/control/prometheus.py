@@ -3,7 +3,8 @@
 https://prometheus.io/docs/instrumenting/exposition_formats/
 
 Counters end with `_total`, units are seconds and bytes, and what can be summed is not also given as a sum: a
-service is the sum of its backends. Pure: the same rows that `status` and `backends ls` show come in, text goes out.
+service is the sum of its backends. Pure: the same rows that `status` and `backends ls` show come in, text
+goes out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A configuration that decides packets without a host: no rules, no queues, no routes.
 
-The table and the core are those of a daemon with one worker. What only a host knows is left open: every backend can
-be reached, directly and by packets of any size. Health is not known either, so every backend is up.
+The table and the core are those of a daemon with one worker. What only a host knows is left open: every
+backend can be reached, directly and by packets of any size. Health is not known either, so every backend is
+up.
 """
 
 from __future__ import annotations
@@ -71,13 +72,15 @@ class Rehearsal:
             key=key,
             ports=(ports.first_port, ports.last_port - ports.first_port + 1),
         )
-        self.balancer.publish(expand(config, self.slots, around))
+        self.table = expand(config, self.slots, around)
+        self.balancer.publish(self.table)
         self._now_ms = _FIRST_MS
         self._expired_ms = _FIRST_MS
         self._began_s: float | None = None
 
     def decide(self, packet: bytes, length: int, time_s: float) -> Choice:
-        """Decides the next packet, seen at `time_s`; `length` is all of it where `packet` is only its beginning.
+        """Decides the next packet, seen at `time_s`; `length` is all of it where `packet` is only its
+        beginning.
 
         Time does not go back: a packet that is older than one before it comes at the same moment.
         """

@@ -119,7 +119,7 @@ def describe_rules(
         *learning.items(),
         *_answer_chains(table),
         *WayIn(table, services, plan, elements, present).chains(),
-        *WayBack(table, plan, elements, present).chains(),
+        *WayBack(table, services, plan, elements, present).chains(),
     )
     return Ruleset(
         counters=COUNTERS,

@@ -21,7 +21,7 @@ from l4lb.control.rule_words import (
 from l4lb.control.way_in import dispatch, used_sets
 from l4lb.dataplane.icmp_words import Hook
 from l4lb.dataplane.table import MARK_PENDING, ReplyFrontend, Table
-from l4lb.model import Forward, Protocol
+from l4lb.model import Forward, Protocol, Service
 
 if TYPE_CHECKING:
     from l4lb.control.rules import RulePlan
@@ -34,13 +34,20 @@ class WayBack:
     """The chains of postrouting, for the families `present`."""
 
     def __init__(
-        self, table: Table, plan: RulePlan, elements: Mapping[str, Sequence[str]], present: Sequence[int]
+        self,
+        table: Table,
+        services: Sequence[Service],
+        plan: RulePlan,
+        elements: Mapping[str, Sequence[str]],
+        present: Sequence[int],
     ) -> None:
         self.table = table
         self.plan = plan
         self.elements = elements
         self.present = present
         self.asks = {family: list(used_sets(elements, "asked", family)) for family in present}
+        # A reset of a backend that passive checks watch is told to user space, which counts it.
+        self.tells_resets = any(service.passive for service in services)
         self.restores = any(entry.forward is Forward.DSR for entry in table.services)
 
     def chains(self) -> Iterator[tuple[str, Iterable[str]]]:
@@ -52,7 +59,7 @@ class WayBack:
             yield f"answer{family}", self._answer(family)
             yield f"apply_answer{family}", self._apply_answer(family)
         yield "queue_out", self._queue_out()
-        if any(self.asks.values()):
+        if any(self.asks.values()) or self.tells_resets:
             yield "apply_out", self._apply_out()
 
     def _queue_out(self) -> Iterator[str]:
@@ -78,6 +85,9 @@ class WayBack:
 
     def _answer(self, family: int) -> Iterator[str]:
         yield f"{flow_back(family)} @direct{family} accept"
+        if self.tells_resets:
+            for name in used_sets(self.elements, "endpoints", family):
+                yield f"tcp flags & rst != 0 {from_(family)} @{name} goto ask{family}"
         if self.plan.marks:
             for name in used_sets(self.elements, "answers", family):
                 yield f"{from_(family)} vmap @{name}"
@@ -90,7 +100,8 @@ class WayBack:
 
     def _apply_out(self) -> Iterator[str]:
         for family in self.present:
-            for name in self.asks[family]:
+            known = used_sets(self.elements, "endpoints", family) if self.tells_resets else self.asks[family]
+            for name in known:
                 source = f"{ip(family)} saddr @servers{family}"
                 yield f"{source} {from_(family)} @{name} goto apply_answer{family}"
 

@@ -170,7 +170,11 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class SlotCounters:
-    """What one backend slot has seen. `active` flows are established TCP; `flows` are all."""
+    """What one backend slot has seen. `active` flows are established TCP; `flows` are all.
+
+    `begun` TCP flows were established; `failed` counts the signs that one was not: a SYN that the client had to
+    repeat, and a reset of the backend in place of an answer to it.
+    """
 
     flows: int
     active: int
@@ -179,3 +183,5 @@ class SlotCounters:
     bytes_in: int
     packets_out: int
     bytes_out: int
+    begun: int
+    failed: int

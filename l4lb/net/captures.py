@@ -1,7 +1,7 @@
 """Capture files: pcap and pcapng are read, pcapng is written, both by Scapy.
 
-What is read is stripped of its link header. What is written has that of `Linux cooked` captures, which is the same
-for IPv4, IPv6 and every kind of interface, so that one file can hold them all.
+What is read is stripped of its link header. What is written has that of `Linux cooked` captures, which is the
+same for IPv4, IPv6 and every kind of interface, so that one file can hold them all.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _READER_LOG = logging.getLogger("scapy.runtime")
 
 @dataclass(frozen=True, slots=True)
 class Captured:
-    """A packet of a capture. `data` is its beginning from the IP header on, empty where it is not IP; `length` is all
-    of it in bytes, `time_s` when it was seen: seconds, mostly since the epoch."""
+    """A packet of a capture. `data` is its beginning from the IP header on, empty where it is not IP;
+    `length` is all of it in bytes, `time_s` when it was seen: seconds, mostly since the epoch."""
 
     data: bytes
     length: int
@@ -57,10 +57,11 @@ class CaptureReader:
         self._complaints: list[str] = []
         _READER_LOG.addFilter(self._note)
         try:
-            self._reader: Any = RawPcapNgReader(self._file)
+            reader: Any = RawPcapNgReader  # takes an open file too, whatever its signature says
+            self._reader = reader(self._file)
         except (Scapy_Exception, OSError, EOFError) as error:
             self.close()
-            raise L4lbError(f"{path}: is no pcap or pcapng file: {error}") from error
+            raise L4lbError(f"{path}: is no pcap or pcapng file") from error
 
     @property
     def position(self) -> int:
@@ -81,8 +82,8 @@ class CaptureReader:
         self._file.close()
 
     def __iter__(self) -> Iterator[Captured]:
-        """Every packet. L4lbError behind the last whole one where the file is damaged, or has packets of a link type
-        that is not known."""
+        """Every packet. L4lbError behind the last whole one where the file is damaged, or has packets of a
+        link type that is not known."""
         last = 0.0
         for data, about in self._reader:
             if hasattr(about, "linktype"):

@@ -1,7 +1,7 @@
 """Packets that the daemon is asked about (`POST /decisions`): `{"packets": [[hex, length], …]}`.
 
-Only the beginning of a packet is sent, with its whole length: its payload decides nothing. The daemon fills up
-with zeros, for the core checks that headers and length agree.
+Only the beginning of a packet is sent, with its whole length: its payload decides nothing. The daemon fills
+up with zeros, for the core checks that headers and length agree.
 """
 
 from __future__ import annotations

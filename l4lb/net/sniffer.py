@@ -1,13 +1,15 @@
 """Sees packets to the VIPs as they come in, without a part in their way (packet(7)).
 
-A socket of its own for IPv4 and for IPv6: one that is bound to a protocol sees what comes in, and each packet once,
-on the topmost device. The kernel filters by address before it copies. Who reads slowly loses packets, not time: what
-does not fit into the buffer is counted by the kernel (PACKET_STATISTICS) and forwarded all the same.
+A socket of its own for IPv4 and for IPv6: one that is bound to a protocol sees what comes in, and each packet
+once, on the topmost device. The kernel filters by address before it copies. Who reads slowly loses packets,
+not time: what does not fit into the buffer is counted by the kernel (PACKET_STATISTICS) and forwarded all the
+same.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import select
 import socket
 import struct
@@ -21,7 +23,10 @@ from l4lb.model import Address, Network
 _ETH_P = {4: 0x0800, 6: 0x86DD}
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
-_BUFFER = 4 << 20
+_SO_RCVBUFFORCE = 33
+_BYTES_A_PACKET = 1024
+"""What a small packet costs of the buffer."""
+_SMALLEST_BUFFER, _LARGEST_BUFFER = 1 << 18, 1 << 25
 _LOAD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _AND, _EQUAL, _ANY, _JUMP, _RETURN = 0x54, 0x15, 0x45, 0x05, 0x06
 """Classic BPF (linux/bpf_common.h): mask, compare, test bits, jump, and end with the bytes to keep."""
@@ -37,8 +42,8 @@ Instruction = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A packet that came in. `data` is its beginning from the IP header on, `length` all of it in bytes; `time_s`
-    is the kernel's, since the epoch."""
+    """A packet that came in. `data` is its beginning from the IP header on, `length` all of it in bytes;
+    `time_s` is the kernel's, since the epoch."""
 
     data: bytes
     length: int
@@ -49,11 +54,11 @@ class Seen:
 class Sniffer:
     """Packets to some addresses from some client network. CapabilityError without CAP_NET_RAW.
 
-    Packets are cut to `snap` bytes. Fragments are not seen: their decision is that of the packet that the kernel
-    makes of them.
+    Packets are cut to `snap` bytes; the buffer is for about a second at `rate` packets a second. Fragments
+    are not seen: their decision is that of the packet that the kernel makes of them.
     """
 
-    def __init__(self, vips: Collection[Address], client: Network | None, *, snap: int) -> None:
+    def __init__(self, vips: Collection[Address], client: Network | None, *, snap: int, rate: int) -> None:
         self._buffer = bytearray(snap)
         self._sockets: list[socket.socket] = []
         self._lost = 0
@@ -61,7 +66,7 @@ class Sniffer:
         try:
             for version in sorted(versions):
                 program = build_filter(version, [v for v in vips if v.version == version], client)
-                self._sockets.append(_open(_ETH_P[version], program))
+                self._sockets.append(_open(_ETH_P[version], program, rate * _BYTES_A_PACKET))
         except PermissionError as error:
             self.close()
             raise CapabilityError("packets may not be seen; run as root (CAP_NET_RAW)") from error
@@ -70,7 +75,7 @@ class Sniffer:
             raise L4lbError(f"packets cannot be seen: {error.strerror or error}") from error
 
     def read(self, most: int, timeout_s: float) -> Iterator[Seen]:
-        """At most so many packets that have come; waits for the first one, but not longer than the time-out."""
+        """At most so many packets that have come; waits for the first, but not longer than the time-out."""
         ready, _, _ = select.select(self._sockets, [], [], timeout_s)
         left = most
         for sock in ready:
@@ -106,7 +111,7 @@ class Sniffer:
 
 
 def build_filter(version: int, vips: Collection[Address], client: Network | None) -> list[Instruction]:
-    """The filter for whole packets (no fragments) to one of `vips` from `client`, all of IP version `version`.
+    """The filter for whole packets (no fragments) to one of `vips` from `client`, of IP version `version`.
 
     With more addresses than a program has room for it asks for none of them, and lets more through.
     """
@@ -146,7 +151,7 @@ def _compare(network: Network, offset: int, *, at_end: int) -> list[Instruction]
     return program
 
 
-def _open(protocol: int, program: list[Instruction]) -> socket.socket:
+def _open(protocol: int, program: list[Instruction], buffer: int) -> socket.socket:
     # Bound to no protocol until the filter stands: nothing else is to come in between.
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
@@ -155,10 +160,23 @@ def _open(protocol: int, program: list[Instruction]) -> socket.socket:
         sock.setsockopt(
             socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", len(program), ctypes.addressof(text))
         )
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        size = min(max(buffer, _SMALLEST_BUFFER), _LARGEST_BUFFER)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
+        except PermissionError:  # CAP_NET_RAW without CAP_NET_ADMIN: as much as net.core.rmem_max allows
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        sock.bind(("", protocol))
+        _bind(sock, protocol)
     except OSError:
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, protocol: int) -> None:
+    """To all interfaces, which Python's own `bind` cannot say: a `sockaddr_ll` with interface 0."""
+    address = struct.pack("=HHiHBB8s", socket.AF_PACKET, socket.htons(protocol), 0, 0, 0, 0, b"")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.bind(sock.fileno(), address, len(address)) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from scapy.layers.inet import IP, UDP, IPOption_Router_Alert
+from scapy.layers.inet import IP, TCP, UDP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrDestOpt,
@@ -35,6 +35,7 @@ CLIENT, VIP, DNS, A = "198.51.100.7:40000", "192.0.2.1:80", "192.0.2.1:53", "10.
 CLIENT6, VIP6, DNS6 = "[2001:db8::7]:40000", "[2001:db8:1::1]:80", "[2001:db8:1::1]:53"
 MASQUERADE, DSR, IPIP, IPIP6, GUE, GUE6 = (f"192.0.2.{n}:80" for n in range(11, 17))
 MASQUERADE6, DSR6, MIXED6 = (f"[2001:db8:1::{n}]:80" for n in range(11, 14))
+DOWN, DOWN6 = "192.0.2.17:80", "[2001:db8:1::17]:80"
 POOL = ("10.2.0.1", "10.2.0.2", "fd00::1")
 
 
@@ -56,8 +57,12 @@ TABLE = make_table(
     both("gue", Forward.GUE, GUE, "10.3.0.2"),
     both("gue over 6", Forward.GUE, GUE6, "[fd00::62]", mtu=120),
     both("6 over gue", Forward.GUE, MIXED6, "10.3.0.3", mtu=150),
+    # Slots 14 and 15: the flows of such a service are reset with their second packet.
+    both("down", Forward.NAT, DOWN, "10.2.0.17:8080", affinity=(32, 60_000)),
+    both("down6", Forward.IPIP, DOWN6, "[fd00::17]", affinity=(64, 60_000)),
     learns=True,
     new_flows=40,
+    resets=(14, 15),
     pool=POOL,
 )
 
@@ -85,6 +90,8 @@ SEEDS = [
     *(udp(CLIENT6, vip, bytes(101)) for vip in (MASQUERADE6, MIXED6, DSR6)),
     *(udp(CLIENT, vip, b"end", ttl=1) for vip in (MASQUERADE, DSR, IPIP, GUE6)),
     *(udp(CLIENT6, vip, b"end", hlim=1) for vip in (MASQUERADE6, MIXED6)),
+    *(tcp(CLIENT, DOWN, flags, b"down") for flags in ("S", "A", "PF")),
+    *(tcp(CLIENT6, DOWN6, flags, extensions=[IPv6ExtHdrDestOpt()]) for flags in ("S", "A", "F")),
     *(udp("10.2.0.51:8080", f"10.2.0.{n}:{FIRST_PORT + 1}", b"answer") for n in (1, 2)),
     *(udp("[fd00::51]:80", f"[fd00::1]:{FIRST_PORT + n}", b"answer") for n in range(Workers.PORTS)),
 ]
@@ -174,6 +181,9 @@ def check_sent(capture: bytes, decision: Decision) -> None:
         came = IP(capture) if capture[0] >> 4 == 4 else IPv6(capture)
         assert (packet.src, packet.dst) == (came.dst, came.src)
         assert packet.version == came.version
+        if decision.reason is Reason.RESET:
+            check_reset(packet)
+            return
         quote = decision.packet[28 if packet.version == 4 else 48 :]
         assert quote and capture.startswith(quote)
         if packet.version == 4:
@@ -187,6 +197,17 @@ def check_sent(capture: bytes, decision: Decision) -> None:
         gue = bytes(packet[UDP].payload)
         assert gue[:4] == bytes([0, 4 if gue[4] >> 4 == 4 else 41, 0, 0])
         parse_sent(gue[4:])
+
+
+def check_reset(packet: IP | IPv6) -> None:
+    """It is a bare TCP reset with the right checksums."""
+    assert len(packet[TCP]) == 20
+    assert packet[TCP].flags in ("R", "RA")
+    built = packet.copy()
+    del built[TCP].chksum
+    if packet.version == 4:
+        del built.chksum
+    assert bytes(built) == bytes(packet)
 
 
 def parse_sent(data: bytes) -> IP | IPv6:

@@ -64,8 +64,6 @@ class Plan:
     replies_seen: bool
     learns: bool
     new_flows: int
-    resets: frozenset[int] = frozenset()
-    moves: frozenset[int] = frozenset()
 
 
 @lru_cache(maxsize=1 << 12)
@@ -77,8 +75,6 @@ def cached_table(plan: Plan) -> Table:
         timeouts=TIMEOUTS,
         learns=plan.learns,
         new_flows=plan.new_flows,
-        resets=plan.resets,
-        moves=plan.moves,
         pool=POOL,
     )
 
@@ -112,18 +108,8 @@ SOURCES = st.sampled_from(
 )
 AFFINITIES = st.sampled_from([*[(0, 0)] * 3, (32, 1_000), (24, 400), (128, 150), (1, 2_000)])
 SLOT_NUMBERS = st.integers(0, sum(len(endpoints) for _, _, endpoints, _ in SERVICES))
-GIVEN_UP = st.one_of(
-    st.just(frozenset[int]()), st.just(frozenset[int]()), st.frozensets(SLOT_NUMBERS, max_size=6)
-)
-plans = st.builds(
-    Plan,
-    services(),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from([0, 0, 0, 3]),
-    GIVEN_UP,
-    GIVEN_UP,
-)
+GIVEN_UP = st.frozensets(SLOT_NUMBERS, max_size=8)
+plans = st.builds(Plan, services(), st.booleans(), st.booleans(), st.sampled_from([0, 0, 0, 3]))
 
 
 @lru_cache(maxsize=1 << 14)
@@ -193,6 +179,15 @@ def talks(draw: st.DrawFn) -> Step:
     senders = st.sampled_from("><")
     flags = draw(st.lists(st.tuples(senders, FLAGS), min_size=1, max_size=5))
     return Talk(client, vip, protocol, ((">", "S"), *flags))
+
+
+@st.composite
+def abandoned(draw: st.DrawFn) -> Step:
+    client, vip, protocol, _ = draw(listeners())
+    flags = draw(st.lists(FLAGS, min_size=1, max_size=3))
+    return Abandon(
+        client, vip, protocol, tuple(flags), draw(st.sampled_from([0, 3, 60])), draw(st.booleans())
+    )
 
 
 # Steps print themselves in an example that fails.
@@ -300,6 +295,38 @@ class Publish:
 
 
 @dataclass(frozen=True)
+class GiveUp:
+    """The same table, with other slots whose flows are given up."""
+
+    resets: frozenset[int]
+    moves: frozenset[int]
+
+    def take(self, twins: Twins) -> None:
+        twins.publish(replace(twins.table, resets=self.resets, moves=self.moves))
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """A flow begins, its backend's flows are given up, and the client sends on."""
+
+    client: str
+    vip: str
+    protocol: str
+    flags: tuple[str, ...]
+    payload: int
+    is_reset: bool
+
+    def take(self, twins: Twins) -> None:
+        ends = (self.client, self.vip, self.protocol)
+        slots = frozenset({twins.decide(cached_packet(ends, "S", 0)).slot} - {-1})
+        GiveUp(*((slots, frozenset[int]()) if self.is_reset else (frozenset[int](), slots))).take(twins)
+        for flags in self.flags:
+            packet = cached_packet(ends, flags, self.payload)
+            twins.ask(packet)
+            twins.decide(packet)
+
+
+@dataclass(frozen=True)
 class Expire:
     def take(self, twins: Twins) -> None:
         twins.expire()
@@ -317,7 +344,7 @@ class RemoveFlows:
         twins.remove_flows(self.slot, self.first_group, self.groups)
 
 
-Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | Expire | RemoveFlows
+Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | GiveUp | Abandon | Expire | RemoveFlows
 
 
 @st.composite
@@ -345,6 +372,8 @@ steps = st.lists(
         st.builds(Flood, PORTS, st.integers(4, 24)),
         st.builds(Publish, plans),
         st.builds(Publish, plans),
+        st.builds(GiveUp, GIVEN_UP, GIVEN_UP),
+        abandoned(),
         st.builds(Ask, packets(), workers),
         st.builds(AskSource, st.sampled_from(POOL), POOL_PORTS, st.sampled_from(Protocol), workers),
         st.just(Expire()),

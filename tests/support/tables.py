@@ -39,8 +39,8 @@ class Svc:
     """A service. Listens: `192.0.2.1:80/tcp`, `:8000-8003/tcp`, `:any/udp`; backends: `10.2.0.11:8080`,
     `10.2.0.11` (port kept), each with ` x3` for weight 3. `limits` are the new flows a second and the flows
     of one source, 0 for none; `sources` the networks of outer source addresses, one a family; `pool` the part
-    of the table's pool that backends take, if not all of their family; `affinity` the bits of a client network
-    and milliseconds, 0 for none."""
+    of the table's pool that backends take, if not all of their family; `affinity` the bits of a client
+    network and milliseconds, 0 for none."""
 
     name: str
     listens: Sequence[str]

@@ -67,6 +67,7 @@ class Twins:
         self.publish(table)
 
     def publish(self, table: Table) -> None:
+        self.table = table
         self.reference.publish(table)
         self.native.publish(table)
 

@@ -132,6 +132,15 @@ VALUES = {
         health("type: http, headers: {Host: b}"),
         f'6:44: {_HEALTH}.headers.Host: has a key of its own; write it as "host" beside "headers"',
     ),
+    "header of the check": (
+        health("type: http, headers: {Content-Length: 1}"),
+        f"6:54: {_HEALTH}.headers.Content-Length: is set by the check itself; remove it",
+    ),
+    "interim status": (
+        health("type: http, expect: {status: 100-399}"),
+        f'6:45: {_HEALTH}.expect.status: "100-399" is not a status; write 200 to 599, '
+        "or a range as in 200-299",
+    ),
     "two payloads": (
         health("type: udp, payload: a, payload_hex: 00"),
         f"6:52: {_HEALTH}.payload_hex: payload is given, too; remove one of the two",
@@ -169,7 +178,7 @@ VALUES = {
     ),
     "status": (
         health("type: http, expect: {status: OK}"),
-        f'6:45: {_HEALTH}.expect.status: "OK" is not a status; write 100 to 599, or a range as in 200-299',
+        f'6:45: {_HEALTH}.expect.status: "OK" is not a status; write 200 to 599, or a range as in 200-299',
     ),
     "status backwards": (
         health("type: http, expect: {status: [200, 399-300]}"),

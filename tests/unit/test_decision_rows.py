@@ -3,8 +3,9 @@
 Every row runs over both cores, and both ways of carrying it out. It is the executable half of
 docs/design/decision.md, whose sections are named below. Rows of the same kind stand in
 test_rewrite_rows.py (checksums, section 9), test_state_rows.py (TCP states, section 8), test_dsr_rows.py,
-test_tunnel_rows.py and test_masquerade_rows.py (section 9), test_learning.py, test_new_flow_limit.py and
-test_source_limits.py (section 10).
+test_tunnel_rows.py and test_masquerade_rows.py (section 9), test_learning.py, test_new_flow_limit.py,
+test_source_limits.py (section 10), test_one_packet_rows.py, test_affinity_rows.py (section 12) and
+test_leaving_rows.py (section 13).
 """
 
 from __future__ import annotations

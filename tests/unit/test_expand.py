@@ -6,6 +6,7 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from l4lb.dataplane import hashing as native_hashing
 from l4lb.dataplane.decision import Reason, Verdict
 from l4lb.dataplane.reference import hashing
 from l4lb.dataplane.table import BackendEntry, PortRange, ReplySegment, Table
-from l4lb.model import Scheduler
+from l4lb.model import Affinity, Scheduler
 from tests.support.cores import KEY, Core, both_cores
 from tests.support.packets import tcp, udp
 
@@ -262,6 +263,20 @@ def test_a_slot_that_moved_is_written_anew() -> None:
 @pytest.mark.parametrize("replies_seen", [True, False])
 def test_whether_replies_are_seen_is_passed_on(replies_seen: bool) -> None:
     assert table_of("web 192.0.2.1:80/tcp 10.0.0.1", replies_seen=replies_seen).replies_seen is replies_seen
+
+
+def test_affinity_is_by_the_prefix_of_the_clients_family() -> None:
+    config = parse_config(
+        l4("web 192.0.2.1:80/tcp 10.2.0.1:80", "six [2001:db8::1]:80/tcp [fd00::1]:80"), "test"
+    )
+    slots = SlotRegistry()
+    slots.assign(config, lambda slot: 0)
+    plain = expand(config, slots, Surroundings(KEY))
+    affinity = Affinity(prefix4=24, prefix6=56, timeout_s=1.5)
+    services = tuple(replace(service, affinity=affinity) for service in config.services)
+    with_it = expand(replace(config, services=services), slots, Surroundings(KEY))
+    fields = [[(s.affinity_prefix, s.affinity_ms) for s in table.services] for table in (plain, with_it)]
+    assert fields == [[(0, 0), (0, 0)], [(24, 1500), (56, 1500)]]
 
 
 def test_a_table_of_1000_services_has_every_part() -> None:

@@ -7,6 +7,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -194,6 +195,19 @@ def test_without_a_raw_socket_what_should_be_sent_is_lost_and_counted(table):
         assert counts["send_failed"] >= 1
         assert (counts["sent"], counts["dropped"]) == (0, 0)
         assert balancer.reasons()[Reason.SCHEDULED] == 1
+
+
+def test_a_reset_goes_through_the_raw_socket_also_where_packets_are_marked():
+    with serving(LARGE, rewrite=False) as (kernel, loop, balancer):
+        kernel.send(numbered(RECORDED["tcp4_gso"], 17))
+        kernel.recv(65536)
+        balancer.publish(replace(LARGE, resets=frozenset({0})))
+        kernel.send(numbered(RECORDED["tcp4_gso"], 18))
+        assert verdicts(kernel.recv(65536)) == [(18, NF_DROP, 0, None)]
+        kernel.send(numbered(RECORDED["tcp4_gso"], 19))  # behind it the reset is done with
+        kernel.recv(65536)
+        assert (loop.counts()["send_failed"], loop.counts()["dropped"]) == (1, 0)
+        assert balancer.reasons()[Reason.RESET] == 1
 
 
 def test_packets_too_close_in_one_datagram_are_not_taken():

@@ -389,6 +389,8 @@ cdef class Balancer:
             stats.bytes_in,
             stats.packets_out,
             stats.bytes_out,
+            stats.begun,
+            stats.failed,
         )
 
     def counters(self):
@@ -400,7 +402,13 @@ cdef class Balancer:
             stats = self.core.slot_stats + slot
             if stats.scheduled or stats.packets_in or stats.packets_out:
                 slots[str(slot)] = [
-                    stats.scheduled, stats.packets_in, stats.bytes_in, stats.packets_out, stats.bytes_out
+                    stats.scheduled,
+                    stats.packets_in,
+                    stats.bytes_in,
+                    stats.packets_out,
+                    stats.bytes_out,
+                    stats.begun,
+                    stats.failed,
                 ]
         return {"reasons": {reason.name: count for reason, count in self.reasons().items()}, "slots": slots}
 
@@ -415,12 +423,14 @@ cdef class Balancer:
         try:
             for reason, count in reasons:
                 self.core.reason_counts[<int>reason] += <uint64_t>count
-            for slot, scheduled, packets_in, bytes_in, packets_out, bytes_out in slots:
+            for slot, scheduled, packets_in, bytes_in, packets_out, bytes_out, begun, failed in slots:
                 stats = self.core.slot_stats + slot
                 stats.scheduled += <uint64_t>scheduled
                 stats.packets_in += <uint64_t>packets_in
                 stats.bytes_in += <uint64_t>bytes_in
                 stats.packets_out += <uint64_t>packets_out
                 stats.bytes_out += <uint64_t>bytes_out
+                stats.begun += <uint64_t>begun
+                stats.failed += <uint64_t>failed
         finally:
             self.unlock()

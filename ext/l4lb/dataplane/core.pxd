@@ -15,6 +15,8 @@ cdef struct SlotStats:
     uint64_t bytes_in
     uint64_t packets_out
     uint64_t bytes_out
+    uint64_t begun
+    uint64_t failed
 
 
 cdef struct Core:

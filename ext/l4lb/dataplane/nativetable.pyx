@@ -151,14 +151,15 @@ cdef class NativeTable:
     cdef int compile_backends(self, ServiceView* service, int index, s) except -1:
         cdef Rules* rules = &self.rules
         cdef BackendView* backend
+        cdef uint32_t place
         if len(s.lookup) % 2:
             raise ValueError(f"the lookup table of {s.name} is not of 16-bit numbers")
         self.keep.append(s.lookup)
         service.lookup = <const uint16_t*><const char*>(<bytes>s.lookup)
         service.lookup_size = len(s.lookup) // 2
-        for value in memoryview(s.lookup).cast("H"):
-            if value >= rules.slots_end:
-                raise ValueError(f"the lookup table of {s.name} names the unknown slot {value}")
+        for place in range(service.lookup_size):
+            if service.lookup[place] >= rules.slots_end:
+                raise ValueError(f"the lookup table of {s.name} names the unknown slot {service.lookup[place]}")
         service.first = rules.entries
         for b in s.backends:
             backend = rules.backends + <uint32_t>b.slot

@@ -49,7 +49,7 @@ from l4lb.dataplane.nativetable cimport (
     pthread_mutex_unlock,
     zeros,
 )
-from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_SYN, Packet, same_addr
+from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_RST, FLAG_SYN, Packet, same_addr
 from l4lb.dataplane.ports cimport NO_NUMBER, ports_find, ports_place, ports_take
 from l4lb.dataplane.reasons cimport *
 from l4lb.dataplane.schedulers cimport choose, look_up
@@ -125,12 +125,24 @@ cdef Flow* flow_of(Core* core, Candidate* candidate, uint64_t now_ms, Outcome* o
 
 cdef void touch(Core* core, Flow* flow, int seen, const Packet* packet, uint64_t now_ms) noexcept nogil:
     """Renews a known flow's state and time; counts what comes from the client, the side always seen."""
+    if flow.state == STATE_SYN_RECV:
+        count_beginning(core.slot_stats + flow.slot, seen, packet)
     if flow.state != STATE_UDP:
         table_set_state(&core.table, flow, tcp_next(seen, packet.flags, flow.state))
     flow.deadline = <uint32_t>((now_ms + core.rules.timeout_ms[flow.state]) // TICK_MS)
     if seen != FROM_BACKEND:
         flow.packets += 1
         flow.bytes += packet.total
+
+
+cdef void count_beginning(SlotStats* stats, int seen, const Packet* packet) noexcept nogil:
+    """Whether a flow that has not begun does so by this packet, or the packet says that it does not."""
+    if tcp_next(seen, packet.flags, STATE_SYN_RECV) == STATE_ESTABLISHED:
+        stats.begun += 1
+    elif seen == FROM_BACKEND:
+        stats.failed += packet.flags & FLAG_RST != 0
+    else:
+        stats.failed += tcp_opens(packet.flags)
 
 
 cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, bint again,

@@ -33,6 +33,8 @@ class _Traffic:
     bytes_in: int = 0
     packets_out: int = 0
     bytes_out: int = 0
+    begun: int = 0
+    failed: int = 0
 
 
 @dataclass(slots=True)
@@ -170,6 +172,8 @@ class Balancer:
             bytes_in=traffic.bytes_in,
             packets_out=traffic.packets_out,
             bytes_out=traffic.bytes_out,
+            begun=traffic.begun,
+            failed=traffic.failed,
         )
 
     def flow_count(self) -> int:
@@ -245,6 +249,7 @@ class Balancer:
             elif not states.reuses_port(flow.state, packet.flags):
                 seen = _sees_replies(table, service)
                 state = states.after_client(flow.state, packet.flags, replies_seen=seen)
+                self._count_beginning(flow, state, failed=states.opens(packet.flags))
                 self._flows.renew(flow, state, _deadline(table, state, now_ms))
                 flow.packets += 1
                 flow.octets += packet.total
@@ -347,7 +352,18 @@ class Balancer:
 
     def _renew_by_reply(self, arrival: Arrival, table: Table, flow: FlowEntry) -> None:
         state = states.after_backend(flow.state, arrival.packet.flags)
+        self._count_beginning(flow, state, failed=bool(arrival.packet.flags & states.RST))
         self._flows.renew(flow, state, _deadline(table, state, arrival.now_ms))
+
+    def _count_beginning(self, flow: FlowEntry, state: State, *, failed: bool) -> None:
+        """Before a flow goes to `state`: whether it begins by that, or the packet says that it does not."""
+        if flow.state is not State.SYN_RECV:
+            return
+        traffic = self._traffic.setdefault(flow.slot, _Traffic())
+        if state is State.ESTABLISHED:
+            traffic.begun += 1
+        elif failed:
+            traffic.failed += 1
 
     def _count_in(self, chosen: Chosen, packet: Packet) -> None:
         traffic = self._traffic.setdefault(chosen.slot, _Traffic())

@@ -4,8 +4,8 @@
   drift apart; one that is in a hurry every third of it, but not under a second (or the interval, where that
   is shorter).
 * New targets are asked for the first time within a second, or, where that would be more than 500 checks a
-  second, spread over a longer time up to one interval. Their second check falls anywhere in an interval,
-  which spreads the load from then on.
+  second, spread over a longer time up to one interval. The second check of those that were asked within less
+  than an interval comes early, by chance, which spreads the load over intervals from then on.
 * A backend is never checked twice at once, and over all backends no more than `at_once` checks run; what is
   due beyond that waits its turn. A check that took longer than its interval is followed by the next at once.
 * One timer serves all targets: what is due stands in a heap, and a check is a task only while it runs.
@@ -50,12 +50,14 @@ class Plan:
 @dataclass(slots=True, eq=False)
 class _Watch:
     """One target and when it is due. `entry` is the number of its place in the heap; None where it has none,
-    because it waits its turn, or is being checked."""
+    because it waits its turn, or is being checked. `second_from` is the least part of an interval after which
+    the second check comes."""
 
     key: Key
     plan: Plan
     hurry: bool = False
     checks: int = 0
+    second_from: float = 1.0
     began_s: float = 0.0
     due_s: float = 0.0
     entry: int | None = None
@@ -143,7 +145,9 @@ class Monitor:
         self._random.shuffle(added)
         within_s = max(_FIRST_WITHIN_S, len(added) / _FIRST_PER_S)
         for place, watch in enumerate(added):
-            span_s = min(watch.plan.settings.interval_s, within_s)
+            interval_s = watch.plan.settings.interval_s
+            span_s = min(interval_s, within_s)
+            watch.second_from = max(_SECOND_FROM, span_s / interval_s)
             self._plan(watch, now_s + span_s * (place + self._random.random()) / len(added))
 
     def _drop(self, watch: _Watch) -> None:
@@ -159,7 +163,7 @@ class Monitor:
         if watch.hurry:
             pause_s = min(pause_s, max(pause_s / _HURRY, _SHORTEST_HURRY_S))
         elif watch.checks == 1:
-            return pause_s * self._random.uniform(_SECOND_FROM, 1)
+            return pause_s * self._random.uniform(watch.second_from, 1)
         return pause_s * self._random.uniform(1 - _JITTER, 1 + _JITTER)
 
     def _plan(self, watch: _Watch, due_s: float) -> None:

@@ -11,12 +11,14 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
+from l4lb.errors import L4lbError
 from tests.support.lab import Lab, LabError, unavailable, unique_prefix
 from tests.support.scenarios import report
 from tests.support.scenarios.base import IncapableError, Result, Stage
 from tests.support.scenarios.catalog import SCENARIOS
 from tests.support.scenarios.play import play
 from tests.support.scenarios.scenario import Scenario
+from tests.support.scenarios.story import Story
 
 DATAPATHS = ("auto", "offload", "mark", "rewrite", "reference")
 # With fewer a share of a tenth, or a turn of a scheduler, would say nothing.
@@ -71,6 +73,8 @@ def main(
             for name, known in SCENARIOS.items():
                 click.echo(f"{name:10} {known.title}")
         return
+    if requests is not None and isinstance(SCENARIOS[scenario], Story):
+        raise click.UsageError(f"{scenario} counts no requests in advance: leave --requests out")
     for number in SIGNALS:
         signal.signal(number, interrupt)
     # With --json the talk goes to standard error and the object stands alone.
@@ -108,7 +112,7 @@ def show(
     except IncapableError as error:
         result.problems.append(str(error))
         return INCAPABLE
-    except LabError as error:
+    except (LabError, L4lbError) as error:
         result.problems.append(str(error))
     except InterruptedBySignalError as error:
         result.problems.append(f"interrupted by {error}")

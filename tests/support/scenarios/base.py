@@ -54,6 +54,10 @@ class Result:
     problems: list[str] = field(default_factory=list)
     balancer: list[dict[str, Any]] = field(default_factory=list)
     """The balancer's own rows, for the table."""
+    timeline: list[tuple[float, str]] = field(default_factory=list)
+    """What happened after so many seconds, where the scenario is a story."""
+    good: str = ""
+    """What there is to say if all went well."""
 
     @property
     def ok(self) -> bool:

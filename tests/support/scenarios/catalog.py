@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from tests.support.scenarios import dsr, ipv6, masquerade, nat, offload, tunnel
+from tests.support.scenarios import (
+    drain,
+    dsr,
+    failover,
+    ipv6,
+    masquerade,
+    nat,
+    offload,
+    reload,
+    tunnel,
+)
 from tests.support.scenarios.scenario import Scenario
 
 SCENARIOS: dict[str, Scenario] = {
-    module.SCENARIO.name: module.SCENARIO for module in (nat, dsr, masquerade, tunnel, ipv6, offload)
+    module.SCENARIO.name: module.SCENARIO
+    for module in (nat, dsr, masquerade, tunnel, ipv6, offload, failover, drain, reload)
 }

@@ -14,7 +14,7 @@ from tests.support import servers
 from tests.support.lab import ROOT, Host, LabError, wait_for
 from tests.support.scenarios import compare
 from tests.support.scenarios.base import Result, Stage
-from tests.support.scenarios.scenario import VIP4, VIP6, Load, Played, Scenario, Witness, lan_address
+from tests.support.scenarios.scenario import VIP4, VIP6, Counted, Load, Played, Witness, lan_address
 from tests.support.scenarios.tap import Tap, between, from_address, to_address
 
 CONTROL_TIMEOUT_S = 5.0
@@ -73,7 +73,7 @@ class PastTheGateway(Witness):
         return self._gateway.packets("replies") - before
 
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="dsr",
     title="direct return: requests pass the gateway, answers go past it",
     config=ROOT / "examples/dsr.yaml",

@@ -10,7 +10,7 @@ import socket
 from tests.support.lab import ROOT, LabError, wait_for
 from tests.support.scenarios import compare
 from tests.support.scenarios.base import Result, Stage
-from tests.support.scenarios.scenario import Load, Played, Scenario, Witness
+from tests.support.scenarios.scenario import Counted, Load, Played, Witness
 from tests.support.scenarios.tap import Tap, to_address
 
 VIP = "2001:db8::10"
@@ -54,7 +54,7 @@ class WithoutIPv4(Witness):
         return self._gateway.packets("ipv4") - before
 
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="ipv6",
     title="IPv6: HTTP and UDP by a consistent hash, and no packet of IPv4",
     config=ROOT / "examples/ipv6.yaml",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tests.support.lab import ROOT
 from tests.support.scenarios import compare
 from tests.support.scenarios.base import Result, Stage
-from tests.support.scenarios.scenario import VIP4, VIP6, Load, Played, Scenario, Witness, lan_address
+from tests.support.scenarios.scenario import VIP4, VIP6, Counted, Load, Played, Witness, lan_address
 from tests.support.scenarios.tap import Tap, to_address
 from tests.support.servers import ECHO_PORT, HTTP_PORT
 
@@ -43,7 +43,7 @@ class BehindTheGateway(Witness):
         result.prove("hairpin_to_itself", by_itself, by_itself > 0, "more than 0")
 
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="masquerade",
     title="masquerade: backends without a route to clients see the gateway alone; hairpins",
     config=ROOT / "examples/masquerade.yaml",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.support.lab import ROOT
-from tests.support.scenarios.scenario import VIP4, Load, Scenario
+from tests.support.scenarios.scenario import VIP4, Counted, Load
 from tests.support.servers import ECHO_PORT
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="nat",
     title="NAT: HTTP by weights 3, 2, 1 and UDP in turn, over three backends",
     config=ROOT / "examples/nat.yaml",

@@ -14,7 +14,7 @@ from tests.support.lab import ROOT
 from tests.support.scenarios import compare
 from tests.support.scenarios.balancer import Balancer
 from tests.support.scenarios.base import Result, Stage
-from tests.support.scenarios.scenario import VIP4, VIP6, Load, Played, Scenario, Witness
+from tests.support.scenarios.scenario import VIP4, VIP6, Counted, Load, Played, Witness
 from tests.support.scenarios.tap import Tap, to_address
 from tests.support.servers import ECHO_PORT
 
@@ -61,7 +61,7 @@ def offloaded(l4lb: Balancer, load: Load) -> int:
     return sum(bool(flow["offloaded"]) for flow in l4lb.flows(load.service))
 
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="offload",
     title="offload: the kernel learns flows that last, user space sees a small part",
     config=ROOT / "examples/offload.yaml",

@@ -27,7 +27,9 @@ DISPENSABLE = ("bytes_out", "bytes_in", "flows", "packets_out")
 
 
 def print_result(console: Console, result: Result) -> None:
-    """Print who served what, what the balancer counted, and the verdict."""
+    """Print what happened, who served what, what the balancer counted, and the verdict."""
+    if result.timeline:
+        console.print(timeline_table(result))
     if result.backends:
         console.print(backends_table(result))
     if result.balancer:
@@ -36,12 +38,19 @@ def print_result(console: Console, result: Result) -> None:
     if shown:
         console.print(evidence_table(shown))
     if result.ok:
-        console.print(
-            f"[green]ok[/]: {result.requests} requests and {result.datagrams} datagrams, none lost; "
-            "client, servers and balancer count the same"
-        )
+        console.print(f"[green]ok[/]: {result.good}")
     for problem in result.problems:
         console.print(f"[red]failed[/]: {escape(problem)}")
+
+
+def timeline_table(result: Result) -> Table:
+    """What happened when."""
+    table = Table(title="What happened", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("second", justify="right")
+    table.add_column("what")
+    for seconds, what in result.timeline:
+        table.add_row(f"{seconds:.1f}", escape(what))
+    return table
 
 
 def backends_table(result: Result) -> Table:

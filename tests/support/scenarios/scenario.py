@@ -1,4 +1,9 @@
-"""What tells one scenario from another. All that they share is in `play` and `compare`."""
+"""What tells one scenario from another. All that they share is in `play`.
+
+A scenario has one of two forms. A `Counted` one sends a known number of requests, and every count has to
+agree (`counting`). A `Story` (in `story`) changes things while clients keep asking, and tells what happened
+when.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tests.support.lab import Host, LabError
+from tests.support.lab import Host, Lab, LabError
 from tests.support.scenarios.balancer import Balancer
 from tests.support.scenarios.base import Result, Stage
 from tests.support.scenarios.traffic import Tally
@@ -38,7 +43,7 @@ class Played:
     """What there is to look at when the traffic has gone."""
 
     stage: Stage
-    scenario: Scenario
+    scenario: Counted
     l4lb: Balancer
     web: dict[str, Server]
     echo: dict[str, Server]
@@ -54,15 +59,7 @@ class Played:
 
     def host_of(self, row: dict[str, Any]) -> str:
         """The host that a row's backend is."""
-        backend = row["backend"]
-        if backend.startswith("["):
-            address = backend[1 : backend.index("]")]
-        else:
-            address = backend.partition(":")[0] if backend.count(":") == 1 else backend
-        for host in self.stage.lab.backends:
-            if address in (host.v4, host.v6):
-                return host.name
-        raise LabError(f"the balancer has a backend {backend} of the service {row['service']} on no host")
+        return host_of(self.stage.lab, row)
 
     def rows(self) -> list[dict[str, Any]]:
         """What `l4lb backends ls` says of the services that this scenario uses."""
@@ -86,27 +83,49 @@ class Witness:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A name, what it shows in one line, the network, the configuration, and what is sent.
+    """A name, what it shows in one line, the configuration, whom clients ask, and the network.
 
-    `requests` is how many HTTP requests are made, and how many datagrams, `per_flow` how many of them go over
-    one connection and one socket. `by_chance`: the scheduler spreads by a hash, so that shares are as exact
-    as chance has it. `hints` are (host, command) for those who look around later; in a command `{l4lb}`
-    becomes the program with its socket, and `{directory}` the lab's.
+    `hints` are (host, command) for those who look around later; in a command `{l4lb}` becomes the program
+    with its socket, and `{directory}` the lab's.
     """
 
     name: str
     title: str
     config: Path
     loads: tuple[Load, ...]
-    witness: type[Witness] = Witness
     shape: str = "through-gateway"
     backends: int = 3
     http_port: int = HTTP_PORT
     echo_port: int = ECHO_PORT
+    hints: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Counted(Scenario):
+    """A known number of requests and datagrams, counted by all sides.
+
+    `requests` is how many HTTP requests are made, and how many datagrams, `per_flow` how many of them go over
+    one connection and one socket. `by_chance`: the scheduler spreads by a hash, so that shares are as exact
+    as chance has it.
+    """
+
+    witness: type[Witness] = Witness
     requests: int = 300
     per_flow: int = 1
     by_chance: bool = False
-    hints: tuple[tuple[str, str], ...] = ()
+
+
+def host_of(lab: Lab, row: dict[str, Any]) -> str:
+    """The host that the backend of a row of `l4lb backends ls` is."""
+    backend = row["backend"]
+    if backend.startswith("["):
+        address = backend[1 : backend.index("]")]
+    else:
+        address = backend.partition(":")[0] if backend.count(":") == 1 else backend
+    for host in lab.backends:
+        if address in (host.v4, host.v6):
+            return host.name
+    raise LabError(f"the balancer has a backend {backend} of the service {row['service']} on no host")
 
 
 def lan_address(gateway: Host, family: int) -> str:

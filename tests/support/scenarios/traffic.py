@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import selectors
 import socket
@@ -120,7 +121,14 @@ def _read_answer(stream: BinaryIO) -> bytes:
         if not line:
             return head
         head += line
-    return head + stream.read(int(_headers(head).get("content-length", "0")))
+    return head + stream.read(_body_size(head))
+
+
+async def receive_answer(reader: asyncio.StreamReader) -> tuple[str, int]:
+    """Who answered on a kept connection, and the bytes of the answer. OSError, EOFError, ValueError."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    answer = head + await reader.readexactly(_body_size(head))
+    return _name_of(answer), len(answer)
 
 
 def _name_of(answer: bytes) -> str:
@@ -130,6 +138,11 @@ def _name_of(answer: bytes) -> str:
     if not head.startswith(b"HTTP/1.1 200 ") or not name or body != f"{name}\n".encode():
         raise ValueError(f"a wrong answer: {answer[:80]!r}")
     return name
+
+
+def _body_size(head: bytes) -> int:
+    """Bytes that follow the header of an answer."""
+    return int(_headers(head).get("content-length", "0"))
 
 
 def _headers(head: bytes) -> dict[str, str]:

@@ -14,7 +14,7 @@ from tests.support import servers
 from tests.support.lab import ROOT, Host, LabError, wait_for
 from tests.support.scenarios.base import IncapableError, Result, Stage
 from tests.support.scenarios.dsr import WORDS, PastTheGateway
-from tests.support.scenarios.scenario import VIP4, VIP6, Load, Played, Scenario
+from tests.support.scenarios.scenario import VIP4, VIP6, Counted, Load, Played
 
 ARRIVAL_TIMEOUT_S = 5.0
 TUN = Path("/dev/net/tun")
@@ -62,7 +62,7 @@ class InTunnels(PastTheGateway):
         return sum(count["ipip"] + count["gue"] for count in counts)
 
 
-SCENARIO = Scenario(
+SCENARIO = Counted(
     name="tunnel",
     title="tunnels: HTTP in IPIP, UDP in GUE, to backends that answer past the gateway",
     config=ROOT / "examples/tunnel.yaml",

@@ -1,18 +1,18 @@
 """What `l4lb trace` and `l4lb capture` share: packets as they come in, with what the core says of them.
 
-Packets are copied by the kernel to a socket of this command, beside their way through the balancer, and the daemon is
-asked a moment later. So nothing is paid while nobody watches, and what is not read in time is lost to the watcher
-only.
+Packets are copied by the kernel to a socket of this command, beside their way through the balancer, and the
+daemon is asked a moment later. So nothing is paid while nobody watches, and what is not read in time is lost
+to the watcher only.
 """
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -21,12 +21,14 @@ from l4lb.control.endpoint import parse_listen
 from l4lb.dataplane.decision import Reason
 from l4lb.dataplane.icmp_parse import IpPacket, read_ip
 from l4lb.errors import ConfigError
-from l4lb.model import Listen, Network, Protocol
+from l4lb.model import Network, Protocol
 from l4lb.net.client import Client
 from l4lb.net.questions import MAX_PACKETS, pack_packets
 from l4lb.net.sniffer import Seen, Sniffer
 
 Json = dict[str, Any]
+Ranges = dict[tuple[bytes, int], list[tuple[int, int]]]
+"""Inclusive port ranges by address and protocol."""
 _TURN_S = 0.1
 """Packets are gathered for so long before the daemon is asked about them."""
 _SETTLED_S = 0.02
@@ -81,16 +83,19 @@ class Tally:
 
     def text(self) -> str:
         """For people."""
-        return f"{self.shown} packets shown of {self.looked_at}; {self.left_out} came too fast and were left out"
+        return (
+            f"{self.shown} packets shown of {self.looked_at}; {self.left_out} came too fast and were left out"
+        )
 
 
 @dataclass(slots=True)
-class Watch:
-    """One run of the watcher. `client` asks the daemon."""
+class Onlooker:
+    """One run of either command. `client` asks the daemon."""
 
     client: Client
     wish: Wish
     snap: int
+    """Bytes of a packet that are kept."""
     tally: Tally = field(default_factory=Tally)
     on_left_out: Callable[[int], None] = lambda count: None
     """Called with how many more packets were left out, after each turn in which some were."""
@@ -101,19 +106,39 @@ class Watch:
         ConfigError for a service that there is not, NoDaemonError once the daemon is gone.
         """
         end = None if self.wish.seconds is None else time.monotonic() + self.wish.seconds
-        left_out_before = 0
+        ranges = self._read_ranges()
         while not self._is_done(end):
-            listens = _listens(self.client, self.wish.service)
-            vips = {listen.address for listen in listens}
-            renew = time.monotonic() + _SERVICES_EVERY_S
-            with closing(Sniffer(vips, self.wish.client, snap=self.snap)) as sniffer:
-                while not self._is_done(end) and time.monotonic() < renew:
-                    yield from self._turn(sniffer, listens)
-                    self._count_lost(left_out_before + sniffer.lost())
+            lost_before = self.tally.left_out
+            with closing(self._open_sniffer(ranges)) as sniffer:
+                renew = time.monotonic() + _SERVICES_EVERY_S
+                while not self._is_done(end):
+                    yield from self._turn(sniffer, ranges)
+                    self._count_lost(lost_before + sniffer.lost())
                     yield None
-            left_out_before = self.tally.left_out
+                    if time.monotonic() >= renew:
+                        before, ranges = ranges, self._read_ranges()
+                        if ranges.keys() != before.keys():
+                            break
+                        renew = time.monotonic() + _SERVICES_EVERY_S
 
-    def _turn(self, sniffer: Sniffer, listens: list[Listen]) -> Iterator[Event]:
+    def _read_ranges(self) -> Ranges:
+        """What the daemon's services listen on by now."""
+        wanted = self.wish.service
+        rows = [row for row in self.client.rows("/services") if wanted in (None, row["service"])]
+        if not rows and wanted is not None:
+            raise ConfigError(f"--service {wanted}: there is no such service")
+        ranges: Ranges = {}
+        for row in rows:
+            for listen in (one for text in row["listen"] for one in parse_listen(text)):
+                key = listen.address.packed, int(listen.protocol)
+                ranges.setdefault(key, []).append((listen.first_port, listen.last_port))
+        return ranges
+
+    def _open_sniffer(self, ranges: Ranges) -> Sniffer:
+        vips = {ip_address(address) for address, _ in ranges}
+        return Sniffer(vips, self.wish.client, snap=self.snap, rate=self.wish.rate)
+
+    def _turn(self, sniffer: Sniffer, ranges: Ranges) -> Iterator[Event]:
         began = time.monotonic()
         share = max(1, round(self.wish.rate * _TURN_S))
         seen: list[tuple[Seen, IpPacket]] = []
@@ -122,7 +147,7 @@ class Watch:
             for packet in sniffer.read(share - read, left):
                 read += 1
                 ip = read_endpoints(packet.data)
-                if ip is not None and _is_to(ip, listens):
+                if ip is not None and _is_to(ip, ranges):
                     seen.append((packet, ip))
         self.tally.looked_at += len(seen)
         if seen:
@@ -164,8 +189,6 @@ def read_endpoints(packet: bytes) -> IpPacket | None:
         return None
     if ip.body + 4 > len(packet):
         return None
-    from dataclasses import replace
-
     source, destination = packet[ip.body : ip.body + 2], packet[ip.body + 2 : ip.body + 4]
     return replace(ip, source_port=int.from_bytes(source), destination_port=int.from_bytes(destination))
 
@@ -182,9 +205,7 @@ def wish_options(command: _Command) -> _Command:
             help="Only decisions for this reason, such as scheduled; see `l4lb status`.",
         ),
         click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after so many packets."),
-        click.option(
-            "--seconds", type=click.FloatRange(min=0), metavar="SECONDS", help="End after so long."
-        ),
+        click.option("--seconds", type=click.FloatRange(min=0), metavar="SECONDS", help="End after so long."),
         click.option(
             "--rate",
             type=click.IntRange(1, 100_000),
@@ -211,27 +232,19 @@ def make_wish(client: str | None, reason: str | None, **others: Any) -> Wish:
     return Wish(network, reason=reason, **others)
 
 
-def open_watch(socket: Path, wish: Wish, *, snap: int) -> Watch:
-    """A watch of the daemon at `socket`; packets are cut to `snap` bytes."""
-    return Watch(Client(socket), wish, snap)
-
-
-def _listens(client: Client, service: str | None) -> list[Listen]:
-    rows = [row for row in client.rows("/services") if service in (None, row["service"])]
-    if not rows:
-        raise ConfigError(f"--service {service}: there is no such service")
-    return [listen for row in rows for text in row["listen"] for listen in parse_listen(text)]
-
-
-def _is_to(ip: IpPacket, listens: list[Listen]) -> bool:
-    return any(
-        listen.protocol == ip.protocol
-        and listen.first_port <= ip.destination_port <= listen.last_port
-        and listen.address.packed == ip.destination
-        for listen in listens
-    )
+def _is_to(ip: IpPacket, ranges: Ranges) -> bool:
+    found = ranges.get((ip.destination, ip.protocol), ())
+    return any(first <= ip.destination_port <= last for first, last in found)
 
 
 def _endpoint(address: bytes, port: int) -> str:
     host = ip_address(address)
     return f"[{host}]:{port}" if host.version == 6 else f"{host}:{port}"
+
+
+@contextmanager
+def until_interrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside, and what comes behind it goes on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        yield
