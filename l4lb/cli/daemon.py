@@ -17,14 +17,18 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
+from aiohttp import web
+
 from l4lb import __version__
 from l4lb.cli import views
 from l4lb.cli.assembly import learning_rules, machine_key, make_designer
+from l4lb.cli.decisions import decide_packets
 from l4lb.cli.keeper import Keeper
 from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.cli.watch import Watch
 from l4lb.control.config import parse_config
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
+from l4lb.control.prometheus import render_metrics
 from l4lb.control.roster import Key
 from l4lb.control.rules import ICMP_QUEUE_CHAIN
 from l4lb.control.ruleset import TABLE, render_change, render_drain, render_forget_flows, render_install
@@ -43,6 +47,7 @@ from l4lb.net.host import HostNeeds, prepare_host, restore_host
 from l4lb.net.journal import Journal
 from l4lb.net.lock import RunLock
 from l4lb.net.logs import log
+from l4lb.net.metrics import read_process, start_metrics
 from l4lb.net.privilege import demand_net_admin
 from l4lb.net.probe import choose_datapath, probe_host
 from l4lb.net.routes import find_paths
@@ -74,6 +79,7 @@ class Daemon:
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
         self._watch = Watch(self._keeper, self._begun)
+        self._metrics: web.AppRunner | None = None
         self._installed = False
 
     @property
@@ -160,6 +166,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._by_signal, self.reload, "reload")
         loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()
+        if self.first_config.metrics is not None:
+            self._metrics = await start_metrics(self.first_config.metrics, self.metrics)
         for work in (self._expire(), self._keeper.follow(), self._watch.run(), systemd.feed_watchdog()):
             task = loop.create_task(work)
             task.add_done_callback(self._work_ended)
@@ -174,6 +182,7 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._admin.stop()
+            await self._stop_metrics()
         if self.failures:
             raise L4lbError("; ".join(self.failures))
 
@@ -220,6 +229,11 @@ class Daemon:
         self.failures.append(why)
         log("worker failed", level=logging.ERROR, why=why)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _stop_metrics(self) -> None:
+        if self._metrics is not None:
+            await self._metrics.cleanup()
+            self._metrics = None
 
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         """What keeps the daemon true must not end unnoticed: then the daemon ends, to be started anew."""
@@ -324,10 +338,13 @@ class Daemon:
             self._refuse_fixed(load(self.config_path))
             await try_program("check", "--config", str(self.config_path))
             await self._admin.stop()
+            await self._stop_metrics()
+            await self._watch.close()
             try:
                 self._hand_over()
             finally:
                 await self._admin.start()
+                self._watch.begin()
 
     def _hand_over(self) -> None:
         assert self._crew is not None and self._designer is not None and self._slow_path is not None
@@ -419,6 +436,14 @@ class Daemon:
     def flows(self, filters: dict[str, str]) -> Iterable[views.Json]:
         """See `AdminServer`."""
         return views.flow_rows(self._scene(counted=False), filters)
+
+    def metrics(self) -> str:
+        """See `AdminServer`."""
+        return render_metrics(self.status(), self.backends(), read_process())
+
+    def decisions(self, packets: list[bytes]) -> list[views.Json]:
+        """See `AdminServer`."""
+        return decide_packets(self._scene(counted=False), packets, views.now_ms())
 
     def flow_count(self) -> views.Json:
         """See `AdminServer`."""

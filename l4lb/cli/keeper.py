@@ -75,7 +75,8 @@ class Keeper:
                 trial.set_weight(service, backend, _weight(wish))
             elif action == "add":
                 address, port = _endpoint(backend)
-                made = Backend(address, port, _weight(wish) if "weight" in wish else 1)
+                weight = _weight(wish)
+                made = Backend(address, port, 1 if weight is None else weight)
                 _refuse_family(trial.config, service, made)
                 trial.add(service, made)
                 backend = made.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 import termios
@@ -41,6 +42,8 @@ _COLUMNS = (
     ("ACTIVE", "active"),
 )
 _SORTABLE = tuple(key for _, key in _COLUMNS if key != "state")
+_KEY = re.compile(r"\x1b\[.|.", re.DOTALL)
+"""One key: that of an arrow is three characters."""
 _UNITS = ("", "k", "M", "G", "T")
 
 
@@ -213,14 +216,13 @@ def _print_objects(client: Client, view: View, *, once: bool) -> None:
 
 def _show(client: Client, view: View) -> None:
     """The live view until a key ends it."""
-    with _keys() as read_key, Live(screen=True, auto_refresh=False) as live:
+    with _keys() as read_keys, Live(screen=True, auto_refresh=False) as live:
         due = time.monotonic()
         going = True
         while going:
             live.update(view.render(live.console.size.height), refresh=True)
-            key = read_key(max(0.0, due - time.monotonic()))
-            if key:
-                going = view.press(key)
+            keys = _KEY.findall(read_keys(max(0.0, due - time.monotonic())))
+            going = all(view.press(key) for key in keys)
             if time.monotonic() >= due:
                 due = time.monotonic() + view.interval_s
                 if not view.paused:
@@ -229,7 +231,7 @@ def _show(client: Client, view: View) -> None:
 
 @contextmanager
 def _keys() -> Iterator[Any]:
-    """What waits for a key, at most so many seconds. The terminal gives each at once and does not show it."""
+    """What waits for keys, at most so many seconds. The terminal gives each at once and does not show it."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
 

@@ -1,7 +1,7 @@
 """Has the backends checked, and tells the keeper what is believed of them.
 
-Active checks ask the backends themselves. Passive checks look at how flows to them begin: a client that repeats its
-SYN was not answered. Both have their say; a backend works when neither is against it.
+Active checks ask the backends themselves. Passive checks look at how flows to them begin: a client that
+repeats its SYN was not answered. Both have their say; a backend works when neither is against it.
 """
 
 from __future__ import annotations
@@ -36,19 +36,30 @@ class Watch:
 
     async def run(self) -> None:
         """Checks until it is cancelled."""
-        self._monitor = Monitor(self._on_outcome, Random())
-        self._keeper.on_settled = self._follow_roster
-        self._follow_roster()
+        self.begin()
         try:
             while True:
                 await asyncio.sleep(_PASSIVE_EVERY_S)
                 self._look_at_flows()
         finally:
+            await self.close()
+
+    def begin(self) -> None:
+        """Begins the active checks."""
+        self._monitor = Monitor(self._on_outcome, Random())
+        self._keeper.on_settled = self._follow_roster
+        self._follow_roster()
+
+    async def close(self) -> None:
+        """Ends the active checks, those that run now too; `begin` goes on from what is known."""
+        if self._monitor is not None:
             await self._monitor.close()
+            self._monitor = None
 
     def _follow_roster(self) -> None:
         """Takes up what the roster has now; what is known of backends that stay is kept."""
-        assert self._monitor is not None
+        if self._monitor is None:
+            return
         plans = {member.key: plan for member, plan in self._plans()}
         self._dampeners = {
             key: self._dampeners.get(key) or self._new_dampener(key, plan.settings)
@@ -87,9 +98,8 @@ class Watch:
                 yield member, Plan(Target(member.backend.address, port), service.health)
 
     def _on_outcome(self, key: Key, outcome: Outcome) -> None:
-        assert self._monitor is not None
         dampener = self._dampeners.get(key)
-        if dampener is None:
+        if dampener is None or self._monitor is None:
             return
         dampener.observe(outcome.ok, outcome.why, time.monotonic())
         self._monitor.hurry(key, dampener.is_failing)

@@ -155,7 +155,8 @@ def answer_chain(protocol: Protocol, frontend: ReplyFrontend) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def text(address: bytes) -> str:
-    """An address of 4 or 16 bytes as people write it. Kept, for each is written in several sets at every change."""
+    """An address of 4 or 16 bytes as people write it. Kept, for each is written in several sets at every
+    change."""
     return str(ip_address(address))
 
 

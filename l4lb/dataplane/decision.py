@@ -172,8 +172,8 @@ class Flow:
 class SlotCounters:
     """What one backend slot has seen. `active` flows are established TCP; `flows` are all.
 
-    `begun` TCP flows were established; `failed` counts the signs that one was not: a SYN that the client had to
-    repeat, and a reset of the backend in place of an answer to it.
+    `begun` TCP flows were established; `failed` counts the signs that one was not: a SYN that the client
+    had to repeat, and a reset of the backend in place of an answer to it.
     """
 
     flows: int

@@ -1,4 +1,5 @@
-"""Tells systemd how the daemon is: sd_notify(3), without its library. Nothing happens under another supervisor."""
+"""Tells systemd how the daemon is: sd_notify(3), without its library. Nothing happens under another
+supervisor."""
 
 from __future__ import annotations
 

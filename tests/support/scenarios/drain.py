@@ -16,7 +16,7 @@ DRAINED = "b1"
 REQUESTS = 250
 DRAIN_TIMEOUT_S = 10.0
 STATE_TIMEOUT_S = 5.0
-OVER = {"time_wait", "close"}
+LIVE = {"syn_recv", "established"}
 
 
 def tell(scene: Scene) -> None:
@@ -36,7 +36,7 @@ def tell(scene: Scene) -> None:
     closed = scene.note("the clients have closed them and opened others")
     forgotten = forget_ended(scene, backend)
     code = drain.wait(DRAIN_TIMEOUT_S)
-    ended = scene.note(f"`drain --wait` returns, with {forgotten} ended flows flushed")
+    ended = scene.note(f"{forgotten} closed flows are flushed, and `drain --wait` returns")
     stray = scene.row(DRAINED)["scheduled"] - before
 
     scene.web[DRAINED].process.stop()
@@ -68,14 +68,14 @@ def start_drain(scene: Scene, backend: str) -> Process:
 
 
 def forget_ended(scene: Scene, backend: str) -> int:
-    """Have the balancer forget connections that are over, which it otherwise remembers for two minutes as TCP
-    has it; LabError where one is not over."""
+    """Have the balancer forget connections that were closed, and how many these were; LabError where one was
+    not. It would remember them for two minutes, as TCP has it, and `drain --wait` waits for the last."""
 
-    def all_over() -> bool:
+    def all_closed() -> bool:
         flows = scene.l4lb.flows(scene.service)
-        return all(flow["state"] in OVER for flow in flows if flow["backend"] == backend)
+        return not any(flow["state"] in LIVE for flow in flows if flow["backend"] == backend)
 
-    wait_for(all_over, DRAIN_TIMEOUT_S, f"the end of all connections to {DRAINED}")
+    wait_for(all_closed, DRAIN_TIMEOUT_S, f"the end of all connections to {DRAINED}")
     flushed = scene.l4lb.command("flows", "flush", "--service", scene.service, "--backend", backend)
     return int(flushed.split()[0])
 

@@ -123,10 +123,8 @@ def tell(story: Story, stage: Stage, l4lb: Balancer, web: dict[str, Server], res
         for name in result.backends:
             wait_for(lambda name=name: crowd.kept(name), SERVED_TIMEOUT_S, f"kept connections to {name}")  # type: ignore[misc]
         scene.note("clients ask every backend")
-        try:
-            story.tell(scene)
-        finally:
-            result.balancer = [row for row in l4lb.backends() if row["service"] == load.service]
+        story.tell(scene)
+        result.balancer = [row for row in l4lb.backends() if row["service"] == load.service]
     _take(crowd.asked, result)
     failed = f"{result.failed} failed, all of them excused" if result.failed else "none failed"
     result.good = f"{result.requests} requests while all this happened, {failed}"
