@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from l4lb.cli import output
-from l4lb.cli.onlooker import Event, Onlooker, make_wish, until_interrupted, wish_options
+from l4lb.cli.onlooker import Event, Onlooker, make_wish, say_ready, until_interrupted, wish_options
 
 
 @click.command("capture")
@@ -46,6 +46,7 @@ def command(
     onlooker = Onlooker(asked, make_wish(client, reason, **wish), snap)
     writer = CaptureWriter(file)
     try:
+        onlooker.on_ready = say_ready
         with until_interrupted():
             for event in onlooker.events():
                 if event is None:

@@ -112,7 +112,8 @@ class Keeper:
             self._wake.clear()
             async with self._lock:
                 try:
-                    await self._adopt(self.roster, only_if_changed=self.trouble is None)
+                    # A copy: what is shown is true only when it has been carried out.
+                    await self._adopt(self.roster.copy(), only_if_changed=self.trouble is None)
                     self.trouble = None
                 except L4lbError as error:
                     self.trouble = str(error)
@@ -124,10 +125,9 @@ class Keeper:
             config, ended = roster.effective_config(), list(roster.ended())
             await asyncio.to_thread(self._carry_out, config, ended)
         # What checks reported meanwhile must not be lost with the roster that they reported to.
-        if roster is not self.roster:
-            for member in self.roster.members():
-                roster.report(member.key, up=member.up, out=member.out, why=member.why, now_s=member.since)
-            self._wake.set()
+        for member in self.roster.members():
+            if roster.report(member.key, up=member.up, out=member.out, why=member.why, now_s=member.since):
+                self._wake.set()
         self.roster = roster
         self.on_settled()
 

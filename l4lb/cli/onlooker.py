@@ -8,6 +8,7 @@ to the watcher only.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -99,6 +100,8 @@ class Onlooker:
     tally: Tally = field(default_factory=Tally)
     on_left_out: Callable[[int], None] = lambda count: None
     """Called with how many more packets were left out, after each turn in which some were."""
+    on_ready: Callable[[], None] = lambda: None
+    """Called when packets that come from now on are seen."""
 
     def events(self) -> Iterator[Event | None]:
         """Packets with their decisions, as they come, until the wish is fulfilled; None after each turn.
@@ -110,6 +113,7 @@ class Onlooker:
         while not self._is_done(end):
             lost_before = self.tally.left_out
             with closing(self._open_sniffer(ranges)) as sniffer:
+                self.on_ready()
                 renew = time.monotonic() + _SERVICES_EVERY_S
                 while not self._is_done(end):
                     yield from self._turn(sniffer, ranges)
@@ -240,6 +244,11 @@ def _is_to(ip: IpPacket, ranges: Ranges) -> bool:
 def _endpoint(address: bytes, port: int) -> str:
     host = ip_address(address)
     return f"[{host}]:{port}" if host.version == 6 else f"{host}:{port}"
+
+
+def say_ready() -> None:
+    """On standard error, beside what is shown."""
+    print("watching; Ctrl-C ends", file=sys.stderr, flush=True)
 
 
 @contextmanager

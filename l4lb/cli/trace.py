@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from l4lb.cli import output
-from l4lb.cli.onlooker import Event, Onlooker, make_wish, until_interrupted, wish_options
+from l4lb.cli.onlooker import Event, Onlooker, make_wish, say_ready, until_interrupted, wish_options
 
 _HEADERS = 256
 
@@ -35,6 +35,7 @@ def command(socket: Path, /, as_json: bool, client: str | None, reason: str | No
     onlooker = Onlooker(Client(socket), make_wish(client, reason, **wish), _HEADERS)
     if not as_json:
         onlooker.on_left_out = lambda count: print(f"… {count} packets left out", flush=True)
+    onlooker.on_ready = say_ready
     with until_interrupted():
         for event in onlooker.events():
             if event is None:

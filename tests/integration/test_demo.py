@@ -7,17 +7,30 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.lab import ROOT, Lab, existing_labs, unique_prefix
-from tests.support.scenarios import compare, dsr, ipv6, masquerade, offload, traffic, tunnel
+from tests.support.scenarios import (
+    compare,
+    dsr,
+    failover,
+    ipv6,
+    masquerade,
+    offload,
+    reload,
+    traffic,
+    tunnel,
+)
 from tests.support.scenarios.__main__ import DATAPATHS, how_to_use
 from tests.support.scenarios.base import Result, Stage
 from tests.support.scenarios.catalog import SCENARIOS
 from tests.support.scenarios.play import play
 from tests.support.scenarios.scenario import VIP4, Load, Scenario
+from tests.support.scenarios.story import Story
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -108,8 +121,52 @@ def test_a_scenario_proves_what_it_is_there_for(
     assert proved(shown["evidence"]), shown["evidence"]
 
 
+def failover_proved(evidence: dict[str, float]) -> bool:
+    return (
+        0 < evidence["seconds_to_remove"] <= failover.limit_s()
+        and 0 < evidence["seconds_to_remove_silent_host"] <= failover.limit_s()
+        and 0 < evidence["seconds_to_return"] <= failover.limit_s()
+        and evidence["requests_to_dead_backend"] == evidence["failed_requests_after_removal"] == 0
+        and evidence["failed_requests_before_removal"] > 0
+        and evidence["connections_after_return"] > 1
+    )
+
+
+def drain_proved(evidence: dict[str, float]) -> bool:
+    return (
+        evidence["broken_flows"] == evidence["failed_requests"] == evidence["new_connections_to_drained"] == 0
+        and 0 < evidence["kept_connections_to_drained"] <= evidence["requests_to_drained_over_these"]
+        and evidence["drain_waited_for_clients"] == 1
+        and evidence["connections_after_enable"] > 0
+    )
+
+
+def reload_proved(evidence: dict[str, float]) -> bool:
+    return (
+        evidence["broken_flows"] == evidence["failed_requests"] == 0
+        and evidence["reloads"] == 10
+        and evidence["connections_over_all_reloads"] > 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("scenario", "proved"),
+    [("failover", failover_proved), ("drain", drain_proved), ("reload", reload_proved)],
+)
+def test_a_story_proves_what_it_is_there_for(
+    scenario: str, proved: Callable[[dict[str, float]], bool]
+) -> None:
+    code, shown = demo("--scenario", scenario)
+    if code == 3:
+        pytest.skip(shown["why"])
+    assert (code, shown["ok"], shown["why"]) == (0, True, None)
+    assert shown["requests"] == shown["failed"] + sum(b["requests"] for b in shown["backends"].values())
+    assert proved(shown["evidence"]), shown["evidence"]
+
+
 def test_every_scenario_is_tried_and_says_how_to_look_around() -> None:
-    assert set(SCENARIOS) == {"nat", "dsr", "tunnel", "masquerade", "ipv6", "offload"}
+    counted = {"nat", "dsr", "tunnel", "masquerade", "ipv6", "offload"}
+    assert set(SCENARIOS) == counted | {"failover", "drain", "reload"}
     for scenario in SCENARIOS.values():
         lab = Lab("test", shape=scenario.shape)
         lines = how_to_use(scenario, lab)
@@ -171,6 +228,48 @@ def test_a_scenario_fails_where_its_evidence_does(
     assert not result.ok
     for complaint in complaints:
         assert complaint in str(result.as_json()["why"])
+
+
+def without_checks(directory: Path) -> Story:
+    """Failover with nobody who looks."""
+    config = yaml.safe_load(failover.CONFIG.read_text())
+    del config["l4"]["services"][0]["health"]
+    path = directory / "unchecked.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return replace(failover.SCENARIO, config=path)
+
+
+def test_failover_fails_where_nobody_checks(tmp_path: Path) -> None:
+    result = Result("failover")
+    with Lab(unique_prefix("test")) as lab:
+        play(without_checks(tmp_path), Stage(lab, None, False, lambda _: None), result)
+    why = str(result.as_json()["why"])
+    for complaint in ("seconds_to_remove is ", "requests_to_dead_backend is ", "_requests_after_removal is "):
+        assert complaint in why
+
+
+def test_reload_fails_where_a_backend_goes_from_under_its_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    def remove_first(services: reload.Services) -> None:
+        del services[0]["backends"][0]
+
+    monkeypatch.setattr(reload, "CHANGES", ((remove_first, reload.nothing),))
+    result = Result("reload")
+    with Lab(unique_prefix("test"), 4) as lab:
+        play(reload.SCENARIO, Stage(lab, None, False, lambda _: None), result)
+    assert "broken_flows is " in str(result.as_json()["why"])
+
+
+def test_a_story_takes_no_number_of_requests() -> None:
+    done = subprocess.run(
+        ["./scripts/demo", "--scenario", "drain", "--requests", "60"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "leave --requests out" in done.stderr
 
 
 def test_a_terminated_demo_removes_its_lab() -> None:

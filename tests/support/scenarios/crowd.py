@@ -46,13 +46,17 @@ class Asked:
 
 
 class Crowd:
-    """Asks `/` of an HTTP service from `__enter__` to `__exit__`; no request is cut off at the end."""
+    """Asks `/` of an HTTP service from `__enter__` to `__exit__`; no request is cut off at the end.
 
-    def __init__(self, client: Host, address: str, port: int) -> None:
+    `pace` is the part of the usual rate that is asked at.
+    """
+
+    def __init__(self, client: Host, address: str, port: int, pace: float = 1.0) -> None:
         self.asked: list[Asked] = []
         """Every request that has ended, in this order."""
         self._client = client
         self._address, self._port = address, port
+        self._pace = pace
         self._numbers = itertools.count()
         self._open: Counter[str] = Counter()
         self._hung_up: dict[str, float] = {}
@@ -77,9 +81,12 @@ class Crowd:
         self._hung_up[name] = time.monotonic()
 
     def wait_asked(self, count: int) -> None:
-        """Wait until so many more requests have ended, well or not. LabError where they do not."""
-        before = len(self.asked)
-        wait_for(lambda: self.has_asked(before + count), ASKED_TIMEOUT_S, f"{count} more requests")
+        """Wait as long as so many more requests take at the usual rate, whether they end well or not.
+
+        LabError where they do not end.
+        """
+        wanted = len(self.asked) + round(count * self._pace)
+        wait_for(lambda: self.has_asked(wanted), ASKED_TIMEOUT_S, f"{count} more requests")
 
     def has_asked(self, count: int) -> bool:
         """Whether so many requests have ended. LabError if the clients themselves broke down."""
@@ -100,12 +107,12 @@ class Crowd:
                 clients.create_task(self._keep_asking())
             while not self._stopping:
                 clients.create_task(self._converse(kept=False))
-                await asyncio.sleep(ARRIVAL_PAUSE_S)
+                await asyncio.sleep(ARRIVAL_PAUSE_S / self._pace)
 
     async def _keep_asking(self) -> None:
         while not self._stopping:
             await self._converse(kept=True)
-            await asyncio.sleep(KEEPER_PAUSE_S)
+            await asyncio.sleep(KEEPER_PAUSE_S / self._pace)
 
     async def _converse(self, *, kept: bool) -> None:
         """One connection from its beginning to its end."""
@@ -114,7 +121,7 @@ class Crowd:
         one = await self._ask(connection, number, kept=kept, first=True)
         self._open[one.name] += kept and not one.error
         while kept and not one.error:
-            await asyncio.sleep(KEEPER_PAUSE_S)
+            await asyncio.sleep(KEEPER_PAUSE_S / self._pace)
             if self._stopping or self._hung_up.get(one.name, 0.0) > opened:
                 break
             name = one.name

@@ -85,9 +85,10 @@ def tell(scene: Scene) -> None:
     back = scene.note("both are back: server started, cable plugged in")
     up = [scene.wait_state(loss.name, "up", limit) for loss in losses]
     returned = scene.note("both are up" if all(up) else "they are not up")
-    newcomers = [scene.wait_served(loss.name, returned) for loss in losses]
-    scene.note("both serve new connections" if all(newcomers) else "not both get new connections")
+    works = [scene.wait_served(loss.name, returned) for loss in losses]
+    scene.note("both serve new connections" if all(works) else "not both get new connections")
     scene.crowd.wait_asked(REQUESTS)
+    newcomers = [len(scene.served(loss.name, returned)) for loss in losses]
     prove(scene, losses, late, limit, returned - back)
     scene.result.prove("connections_after_return", sum(newcomers), all(newcomers), "some to each")
 
