@@ -57,6 +57,7 @@ class Keeper:
                 trial = self.roster.copy()
                 trial.adopt(config)
                 await self._adopt(trial)
+                self._wake.set()  # what goes by time may be due earlier now
             took = round(time.monotonic() - began, 3)
             services = len(config.services)
             if not dry_run:
@@ -85,6 +86,7 @@ class Keeper:
             else:
                 raise ConfigError(f"backends: unknown action {action}; there are {', '.join(ACTIONS)}")
             await self._adopt(trial)
+            self._wake.set()  # what goes by time may be due earlier now
             log(f"backend {action}", service=service, backend=backend, by="operator")
             return {"action": action, "service": service, "backend": backend}
 
@@ -106,7 +108,7 @@ class Keeper:
     async def follow(self) -> None:
         """Carries out what checks and slow starts change, until it is cancelled."""
         while True:
-            step = _RETRY_S if self.trouble else self.roster.next_step_s()
+            step = _RETRY_S if self.trouble else self.roster.next_step_s(time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), step)
             self._wake.clear()

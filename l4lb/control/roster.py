@@ -71,6 +71,8 @@ class Member:
     why: str = "not checked yet"
     effective: int = 0
     state: State = State.UP
+    overdue: bool = False
+    """It drains for longer than its service waits."""
 
     @property
     def key(self) -> Key:
@@ -213,16 +215,22 @@ class Roster:
         for service in self.config.services:
             members = list(self.of(service.name).values())
             for member, state, weight in _judge(service, members, now_s):
-                changed |= member.effective != weight
-                member.state, member.effective = state, weight
+                overdue = state is State.DRAINING and now_s - member.since >= service.drain_timeout_s
+                changed |= (member.effective, member.overdue) != (weight, overdue)
+                member.state, member.effective, member.overdue = state, weight, overdue
         return changed
 
-    def next_step_s(self) -> float | None:
-        """Seconds after which a slow start goes on, or None where nothing starts."""
-        slow = {service.name: service.slow_start_s for service in self.config.services}
-        steps = [
-            slow[member.service] / SLOW_STEPS for member in self.members() if member.state is State.STARTING
-        ]
+    def next_step_s(self, now_s: float) -> float | None:
+        """Seconds after which a slow start goes on or a drain is overdue, or None where nothing goes by
+        time."""
+        services = {service.name: service for service in self.config.services}
+        steps = []
+        for member in self.members():
+            service = services[member.service]
+            if member.state is State.STARTING:
+                steps.append(service.slow_start_s / SLOW_STEPS)
+            elif member.state is State.DRAINING and not member.overdue:
+                steps.append(max(member.since + service.drain_timeout_s - now_s, 0.0))
         return min(steps) if steps else None
 
     def effective_config(self) -> L4Config:
@@ -245,6 +253,8 @@ class Roster:
         for member in self.members():
             if member.state is State.DOWN and on_down[member.service] is not OnDown.KEEP:
                 yield member.key, on_down[member.service]
+            elif member.overdue:
+                yield member.key, OnDown.MOVE
 
 
 def _judge(service: Service, members: list[Member], now_s: float) -> Iterator[tuple[Member, State, int]]:

@@ -109,18 +109,32 @@ def test_an_operator_has_the_last_word(admin, state):
     assert weights(made)[2] == 3
 
 
+def test_a_drain_that_takes_too_long_moves_what_is_left():
+    made = roster("      drain_timeout: 60s\n")
+    made.set_admin("web", C, Admin.DRAINING, 100)
+    made.settle(100)
+    assert made.next_step_s(130) == 30
+    assert list(made.ended()) == []
+    assert made.settle(160)
+    assert list(made.ended()) == [(("web", C), OnDown.MOVE)]
+    assert made.next_step_s(160) is None
+    made.set_admin("web", C, Admin.ENABLED, 170)
+    made.settle(170)
+    assert list(made.ended()) == []
+
+
 def test_a_slow_start_grows_in_tenths_and_keeps_the_others_proportions():
     made = roster(health("      slow_start: 100s\n"))
     down(made, C)
     up(made, C, now=1000)
     assert weights(made) == [10, 20, 3, 0, 0]
     assert states(made)[2] == "starting"
-    assert made.next_step_s() == 10
+    assert made.next_step_s(1000) == 10
     assert made.settle(1055)
     assert weights(made) == [10, 20, 18, 0, 0]
     assert made.settle(1100)
     assert weights(made) == [1, 2, 3, 0, 0]
-    assert made.next_step_s() is None
+    assert made.next_step_s(1100) is None
 
 
 def test_weights_of_operators_stay_over_a_reload_unless_the_file_changed_them():
