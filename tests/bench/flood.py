@@ -126,8 +126,8 @@ def _ours(datapath: str) -> sides.Up:
     def up(lab: Lab, backends: Sequence[str]) -> AbstractContextManager[object]:
         sinks = [f"{host.v4}:{spoofed.UDP_PORT}" for host in lab.backends]
         services = [
-            ours.Service("web", f"{ours.VIP}:{web.PORT}/tcp", backends),
-            ours.Service("sink", f"{ours.VIP}:{spoofed.UDP_PORT}/udp", sinks),
+            ours.Service("web", f"{ours.VIP}:{web.PORT}/tcp", backends, on_failure="hash"),
+            ours.Service("sink", f"{ours.VIP}:{spoofed.UDP_PORT}/udp", sinks, on_failure="hash"),
         ]
         return ours.daemon(lab, datapath, services)
 

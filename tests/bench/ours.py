@@ -29,6 +29,7 @@ class Service:
     listen: str
     backends: Sequence[str]
     forward: str = "nat"
+    on_failure: str = "drop"
 
 
 @contextlib.contextmanager
@@ -102,6 +103,7 @@ def _config(datapath: str, services: Sequence[Service], workers: int | str, queu
                     "name": service.name,
                     "listen": service.listen,
                     "forward": service.forward,
+                    "on_failure": service.on_failure,
                     "scheduler": "maglev",
                     "backends": list(service.backends),
                 }
