@@ -158,12 +158,11 @@ def _change(socket: Path, action: str, service: str, backend: str, **more: Any) 
 
 
 def _wait_for_end(socket: Path, service: str, backend: str, timeout: float, *, quiet: bool) -> int:
-    """Waits until the backend has no flows, and says how many are left now and then; 0, or L4lbError."""
+    """Waits until the backend has no live flows, and says how many are left now and then; 0, or L4lbError."""
     deadline = time.monotonic() + timeout
     said = None
     while True:
-        rows = _client(socket).rows("/backends")
-        left = next((r["flows"] for r in rows if (r["service"], r["backend"]) == (service, backend)), 0)
+        left = _live_flows(socket, service, backend)
         if left == 0:
             return 0
         if time.monotonic() > deadline:
@@ -172,6 +171,19 @@ def _wait_for_end(socket: Path, service: str, backend: str, timeout: float, *, q
             print(f"{backend}: {left} flows left", file=sys.stderr)
             said = left
         time.sleep(_POLL_S)
+
+
+def _live_flows(socket: Path, service: str, backend: str) -> int:
+    """Flows that may still carry something: not those that close, which are only remembered for late packets."""
+    rows = _client(socket).rows("/backends")
+    active = next((r["active"] for r in rows if (r["service"], r["backend"]) == (service, backend)), 0)
+    if active:
+        return int(active)
+    waiting = 0
+    for state in ("syn_recv", "udp"):
+        flows = _client(socket).rows("/flows", service=service, backend=backend, state=state, limit="1000")
+        waiting += sum(1 for _ in flows)
+    return waiting
 
 
 def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:

@@ -419,6 +419,7 @@ class Daemon:
             **self.flow_count(),
             **views.kernel_counters(),
             "untracked_sources": self._crew.untracked_sources,
+            "crowded_out_affinities": self._crew.crowded_out_affinities,
             "reassembly": read_reassembly(),
             "icmp": self._slow_path.counts(),
             "reasons": views.reason_totals(self.workers),

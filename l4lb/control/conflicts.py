@@ -185,7 +185,9 @@ def _check_circles(services: Sequence[PlacedService]) -> None:
 def _check_room(services: Sequence[PlacedService]) -> None:
     backends = listens = pairs = 0
     for service in services:
-        backends += len(service.backends)
+        # With direct return the kernel has a mark for each backend and VIP.
+        vips = {listen.address for listen in service.value.listens}
+        backends += len(service.backends) * (len(vips) if service.value.forward is Forward.DSR else 1)
         listens += len(service.listens)
         if service.value.forward is Forward.NAT:
             pairs += len(service.backends) * len(service.listens)

@@ -29,6 +29,7 @@ from l4lb.control.elements import (
     frontends,
     frontends_with_other_ports,
 )
+from l4lb.control.pool import MAX_ADDRESSES
 from l4lb.control.rule_words import address_type, flow, quoted_destination
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.way_back import WayBack, answer_rules
@@ -109,6 +110,8 @@ def describe_rules(
     """
     elements = collect_elements(table, services, previous, marks=plan.marks)
     present = families(table)
+    # Sets of known size take their memory at once: none for a family that nobody uses.
+    declared = sorted({*present, *(families(previous) if previous else ())})
     queues = {
         name: [f"queue flags bypass to {number}"] if plan.native_queue else []
         for name, number in plan.queues().items()
@@ -123,7 +126,7 @@ def describe_rules(
     )
     return Ruleset(
         counters=COUNTERS,
-        sets=dict(_sets_declared(plan)),
+        sets=dict(_sets_declared(declared, plan)),
         elements={name: frozenset(found) for name, found in elements.items()},
         hooks=_HOOKS,
         chains={name: tuple(rules) for name, rules in chains},
@@ -137,9 +140,12 @@ def _answer_chains(table: Table) -> Iterator[tuple[str, Iterable[str]]]:
         yield answer_rules(protocol, frontend, writes_port=index in other_ports)
 
 
-def _sets_declared(plan: RulePlan) -> Iterator[tuple[str, str]]:
+def _sets_declared(declared: Sequence[int], plan: RulePlan) -> Iterator[tuple[str, str]]:
     # A set whose size is known is a plain hash, and one of 4-byte keys the quickest there is.
-    for family in FAMILIES:
+    for family in FAMILIES:  # the chains that learn are there from the start, and name the map
+        learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
+        yield f"learned{family}", f"map {{ typeof {flow(family)} : meta mark; {learned}; }}"
+    for family in declared:
         address = address_type(family)
         key = f"type {address} . inet_proto . inet_service"
         for name in ("services", "whole", "endpoints", "asked"):
@@ -155,14 +161,12 @@ def _sets_declared(plan: RulePlan) -> Iterator[tuple[str, str]]:
         direct = f"type {address} . {address} . inet_proto . inet_service . inet_service"
         bounds = f"size {_DIRECT_SIZE}; flags dynamic,timeout; timeout {_DIRECT_TIMEOUT}"
         yield f"direct{family}", f"set {{ {direct}; {bounds}; }}"
-        learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
-        yield f"learned{family}", f"map {{ typeof {flow(family)} : meta mark; {learned}; }}"
         yield f"vips{family}", f"set {{ type {address}; size {MAX_FRONTENDS}; }}"
         yield f"servers{family}", f"set {{ type {address}; size {MAX_SLOTS}; }}"
-        yield f"pools{family}", f"set {{ type {address}; size {MAX_SLOTS}; }}"
+        yield f"pools{family}", f"set {{ type {address}; size {MAX_ADDRESSES}; }}"
         yield f"icmp_targets{family}", f"set {{ type {address}; flags interval; }}"
         yield f"quoted{family}", f"set {{ typeof {quoted_destination(family)}; size {MAX_SLOTS}; }}"
-        yield f"backends{family}", f"map {{ type mark : {address}; size {4 * MAX_SLOTS}; }}"
-        yield f"recalled{family}", f"map {{ type mark : {address}; size {4 * MAX_SLOTS}; counter; }}"
-        yield f"restored{family}", f"map {{ type mark : {address}; size {4 * MAX_SLOTS}; }}"
+        yield f"backends{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; }}"
+        yield f"recalled{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; counter; }}"
+        yield f"restored{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; }}"
     yield "ports", f"map {{ type mark : inet_service; size {MAX_SLOTS}; }}"

@@ -171,6 +171,11 @@ class Crew:
         """Flows whose source had no place in the table of limits."""
         return int(self._shared.untracked()) if self._native else 0
 
+    @property
+    def crowded_out_affinities(self) -> int:
+        """Clients whose affinity was forgotten early, for others had to be remembered."""
+        return int(self._shared.crowded_out()) if self._native else 0
+
     def expire(self) -> None:
         """Removes expired flows, a slice of every table at a time: 1/20 a call."""
         self._expired_turn = at = (self._expired_turn + 1) % _EXPIRE_TURNS

@@ -82,6 +82,16 @@ class ReferenceBalancer:
             return iter(list(self._inner.flows()))
 
     @property
+    def groups(self) -> int:
+        """See `Balancer.groups`."""
+        return self._inner.groups
+
+    def remove_flows(self, slot: int, first_group: int, groups: int) -> int:
+        """See `Balancer.remove_flows`."""
+        with self._lock:
+            return self._inner.remove_flows(slot, first_group, groups)
+
+    @property
     def capacity(self) -> int:
         """See `Balancer.capacity`."""
         return self._inner.capacity

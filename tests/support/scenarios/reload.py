@@ -80,8 +80,7 @@ def ask_new_service(scene: Scene) -> None:
     """The new address answers at once."""
     sender = scene.host("client")
     tally = traffic.send_requests(sender, NEW_VIP, 80, NEW_REQUESTS)
-    scene.result.requests += tally.sent
-    scene.result.failed += tally.missing
+    scene.take(tally)
     scene.result.check("requests to the new service and answers", tally.sent, tally.answered.total())
 
 
@@ -116,9 +115,9 @@ def tell(scene: Scene) -> None:
     for change, afterwards in CHANGES:
         change(config["l4"]["services"])
         path.write_text(yaml.safe_dump(config, sort_keys=False))
-        announced = json.loads(scene.l4lb.command("reload", "--dry-run", "--json"))["changes"]
+        announced = scene.rehearse_reload()
         done = json.loads(scene.l4lb.command("reload", "--json"))
-        scene.note("; ".join(done["changes"]) or "nothing changes")
+        scene.note("; ".join(done["changes"]) or "nothing changed")
         scene.result.check("changes that were announced and made", announced, done["changes"])
         seconds.append(done["seconds"])
         afterwards(scene)

@@ -17,6 +17,7 @@ from tests.support.scenarios.balancer import Balancer
 from tests.support.scenarios.base import BackendResult, Result, Stage
 from tests.support.scenarios.crowd import Asked, Crowd
 from tests.support.scenarios.scenario import Scenario, host_of
+from tests.support.scenarios.traffic import Tally
 from tests.support.servers import Server
 
 SERVED_TIMEOUT_S = 5.0
@@ -71,12 +72,15 @@ class Scene:
             wait_for(lambda: self.row(name)["state"] == state, timeout, f"{name} to be {state}")
         except LabError:
             return False
-        self.finish_changes()
+        # The state is said a moment before it is carried out; a rehearsal takes its turn behind that.
+        self.rehearse_reload()
         return True
 
-    def finish_changes(self) -> None:
-        """Wait until no change is at work: a rehearsed reload takes its turn behind it."""
-        Client(self.l4lb.socket).post("/reload", {"dry_run": True})
+    def rehearse_reload(self) -> list[str]:
+        """What `l4lb reload --dry-run --json` prints as changes, asked of the socket: a program's start takes
+        longer than the answer."""
+        answer: dict[str, Any] = Client(self.l4lb.socket).post("/reload", {"dry_run": True})
+        return list(answer["changes"])
 
     def served(self, name: str, since: float) -> list[Asked]:
         """New connections since a moment that a backend answered."""
@@ -105,6 +109,16 @@ class Scene:
         self.result.prove("broken_flows", len(broken), not broken, f"0{why}")
         why = f" ({failed[0].error})" if failed else ""
         self.result.prove("failed_requests", len(failed), not failed, f"0{why}")
+
+    def take(self, tally: Tally) -> None:
+        """Requests that were sent beside the crowd's."""
+        self.result.requests += tally.sent
+        self.result.failed += tally.missing
+        for name, answered in tally.answered.items():
+            backend = self.result.backends[name]
+            backend.connections += tally.flows[name]
+            backend.requests += answered
+            backend.bytes += tally.bytes[name]
 
     def know_backends(self) -> None:
         """Take the backends that there are now into the result."""
