@@ -174,7 +174,8 @@ def _wait_for_end(socket: Path, service: str, backend: str, timeout: float, *, q
 
 
 def _live_flows(socket: Path, service: str, backend: str) -> int:
-    """Flows that may still carry something: not those that close, which are only remembered for late packets."""
+    """Flows that may still carry something: not those that close, which are only remembered for late
+    packets."""
     rows = _client(socket).rows("/backends")
     active = next((r["active"] for r in rows if (r["service"], r["backend"]) == (service, backend)), 0)
     if active:
