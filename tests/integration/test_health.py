@@ -31,6 +31,7 @@ l4:
       backends: [10.2.0.11:8080, 10.2.0.12:8080]
     - name: moving
       listen: 203.0.113.30:80/tcp
+      scheduler: round-robin
       health: {{type: tcp, interval: 300ms, timeout: 200ms, fall: 2}}
       on_down: reset
       backends: [10.2.0.11:8080, 10.2.0.12:8080]

@@ -7,7 +7,7 @@ a way past it, masquerade backends that have no route to the client at all.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -50,12 +50,13 @@ def config(mode: str, datapath: str, *, mixed: bool = False, backends: int = 3) 
     return text
 
 
-@pytest.fixture(scope="module", params=SHAPES)
-def ready(request, no_lab_because) -> Iterator[tuple[str, Lab]]:
-    """A lab with servers and backends prepared for a mode."""
-    mode = request.param
+@contextmanager
+def prepared(mode: str, backends: int = 3, small_mtu: str = "none") -> Iterator[Lab]:
+    """A lab of the mode's shape with servers, its backends made ready for the mode."""
     with ExitStack() as stack:
-        lab = stack.enter_context(Lab(unique_prefix("test"), shape=SHAPES[mode]))
+        lab = stack.enter_context(
+            Lab(unique_prefix("test"), backends, shape=SHAPES[mode], small_mtu=small_mtu)
+        )
         stack.enter_context(serving(lab, http=(80, 8080), udp=(7,)))
         for host in lab.backends if mode in ITSELF else ():
             words = ["--vip", VIP4, "--vip", VIP6, "--forward", mode, "--apply"]
@@ -63,7 +64,14 @@ def ready(request, no_lab_because) -> Iterator[tuple[str, Lab]]:
                 servers.start_decapsulator(host).wait_ready()
                 words += ["--tunnel-device", servers.DECAPSULATOR_DEVICE]
             servers.real_server(host, *words)
-        yield mode, lab
+        yield lab
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def ready(request, no_lab_because) -> Iterator[tuple[str, Lab]]:
+    """A lab for each mode."""
+    with prepared(request.param) as lab:
+        yield request.param, lab
 
 
 @pytest.fixture(scope="module", params=DATAPATHS)
@@ -112,13 +120,3 @@ def test_masqueraded_flows_show_their_source(running):
         address, _, port = source.rpartition(":")
         assert address == "10.2.0.1"
         assert 1024 <= int(port) <= 32767
-
-
-@pytest.mark.parametrize("datapath", ["offload", "reference"])
-def test_tunnels_carry_the_other_family(ready, datapath):
-    mode, lab = ready
-    if mode not in ("ipip", "gue"):
-        return  # the configuration of the others refuses it, which has its own tests
-    with balancing(lab, config(mode, datapath, mixed=True)):
-        for vip in (VIP4, VIP6):
-            assert shares([get(lab, vip) for _ in range(6)]) == EVENLY, vip
