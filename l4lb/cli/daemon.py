@@ -30,7 +30,7 @@ from l4lb.control.config import parse_config
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
 from l4lb.control.prometheus import render_metrics
 from l4lb.control.roster import Key
-from l4lb.control.rules import ICMP_QUEUE_CHAIN
+from l4lb.control.rule_plan import ICMP_QUEUE_CHAIN
 from l4lb.control.ruleset import TABLE, render_change, render_drain, render_forget_flows, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.control.state import dump_state, load_state

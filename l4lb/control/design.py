@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from l4lb.control.expand import FrontendKey, LookupCache, Surroundings, expand, frontend_indices, needs_paths
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.roster import Key
-from l4lb.control.rules import RulePlan, describe_rules
+from l4lb.control.rule_plan import RulePlan
+from l4lb.control.rules import describe_rules
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import Table

@@ -20,7 +20,6 @@ the two meet in one worker; a masqueraded flow's answers find it by the range of
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 from l4lb.control.elements import (
     SIZES,
@@ -30,6 +29,7 @@ from l4lb.control.elements import (
     frontends_with_other_ports,
 )
 from l4lb.control.pool import MAX_ADDRESSES
+from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import address_type, flow, quoted_destination
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.way_back import WayBack, answer_rules
@@ -38,7 +38,6 @@ from l4lb.dataplane.table import MAX_FRONTENDS, MAX_SLOTS, Table
 from l4lb.model import Service
 
 FAMILIES = tuple(SIZES)
-ICMP_QUEUE_CHAIN = "queue_icmp"
 LEASE_S = 60
 """Seconds that the kernel remembers a flow; then one packet of it comes to user space and renews both."""
 _ENDPOINTS = 2 * MAX_SLOTS  # each backend by TCP and by UDP
@@ -52,47 +51,6 @@ _HOOKS = {
     "no_redirects": "type filter hook output priority 0",
 }
 COUNTERS = ("undecided", "fragments", "denied", "martians", "hashed", "passed", "icmp_excess")
-
-
-@dataclass(frozen=True, slots=True)
-class RulePlan:
-    """What the rules depend on besides the table; it stays as it is while the daemon runs.
-
-    `marks` is true for the datapaths `mark` and `offload`. Worker n reads queue `first_queue + n`, and
-    whole packets from queue `first_queue + workers + n`; the queue behind them is that of ICMP errors.
-    `native_queue` says whether the kernel's nftables can queue; otherwise the queue chains are left empty
-    here and `l4lb.net.nft.add_queue_rules` fills them by way of xtables' NFQUEUE target. Worker n owns the
-    masquerade ports `masquerade_ports[n]` (first, last). `learned_size` bounds the flows that the kernel
-    remembers. `defragments` says that the kernel can be made to put fragments together.
-    """
-
-    marks: bool
-    workers: int
-    first_queue: int
-    seed: int
-    native_queue: bool
-    masquerade_ports: Sequence[tuple[int, int]] = ()
-    learned_size: int = 65536
-    defragments: bool = True
-
-    def queues(self) -> dict[str, int]:
-        """The number of the queue that each chain sends its packets to."""
-        first, n = self.first_queue, self.workers
-        return {
-            **{queue_chain(worker): first + worker for worker in range(n)},
-            **{whole_chain(worker): first + n + worker for worker in range(n)},
-            ICMP_QUEUE_CHAIN: first + 2 * n,
-        }
-
-
-def queue_chain(worker: int) -> str:
-    """The chain that queues for `worker`."""
-    return f"queue_{worker}"
-
-
-def whole_chain(worker: int) -> str:
-    """The chain that queues whole packets for `worker`."""
-    return f"whole_{worker}"
 
 
 def learning_chains(family: int) -> tuple[str, str]:

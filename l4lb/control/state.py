@@ -14,7 +14,7 @@ from typing import Any
 from l4lb.control.design import Design, Designer
 from l4lb.control.expand import FrontendKey, frontend_indices
 from l4lb.control.pool import AddressPool
-from l4lb.control.rules import RulePlan
+from l4lb.control.rule_plan import RulePlan
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.slots import SlotRegistry
 from l4lb.errors import L4lbError

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from l4lb.control.elements import answer_chain, text
+from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import (
     CLEAR_MARK,
     IS_FORWARD_MARK,
@@ -22,9 +22,6 @@ from l4lb.control.way_in import dispatch, used_sets
 from l4lb.dataplane.icmp_words import Hook
 from l4lb.dataplane.table import MARK_PENDING, ReplyFrontend, Table
 from l4lb.model import Forward, Protocol, Service
-
-if TYPE_CHECKING:
-    from l4lb.control.rules import RulePlan
 
 _NOTE = Hook.POSTROUTING.mark & ~MARK_PENDING
 _ICMP_RATE = "limit rate over 1000/second burst 200 packets counter name icmp_excess accept"

@@ -13,9 +13,9 @@ Behind it (`apply_in`): decided ─▶ learn? ─▶ carried ─▶ (routing); u
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from l4lb.control.elements import SIZES, failure_chain, guard_chain, is_guarded, text
+from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import (
     CLEAR_MARK,
     IS_UNDECIDED,
@@ -33,9 +33,6 @@ from l4lb.control.rule_words import (
 from l4lb.dataplane.icmp_words import Hook
 from l4lb.dataplane.table import MARK_LEARN, MARK_PENDING, MARK_REPLY, ServiceEntry, Table, forward_mark
 from l4lb.model import Forward, OnFailure, Scheduler, Service
-
-if TYPE_CHECKING:
-    from l4lb.control.rules import RulePlan
 
 _NOBODY = {4: "0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3", 6: "::/127, ff00::/8"}
 """Source addresses that no single host has (RFC 1812, section 5.3.7; RFC 4291, section 2.5 and 2.7)."""

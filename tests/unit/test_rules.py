@@ -11,7 +11,8 @@ import pytest
 from l4lb.control.config import parse_config
 from l4lb.control.expand import Surroundings, expand
 from l4lb.control.pool import AddressPool, Path
-from l4lb.control.rules import RulePlan, describe_rules
+from l4lb.control.rule_plan import RulePlan
+from l4lb.control.rules import describe_rules
 from l4lb.control.ruleset import Ruleset, render_change, render_drain, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import Table
