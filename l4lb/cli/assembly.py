@@ -39,6 +39,7 @@ def make_designer(config: L4Config, datapath: Datapath, host: Host, key: bytes) 
         masquerade_ports=divide_ports(config.masquerade.first_port, config.masquerade.last_port, workers),
         learned_size=config.flows.capacity,
         defragments=host.has("nft-defrag"),
+        fast_path=datapath is Datapath.OFFLOAD and host.has("nft-netdev"),
     )
     return Designer(key, datapath, plan, AddressPool(config.masquerade.addresses))
 

@@ -40,6 +40,7 @@ from l4lb.model import Datapath, L4Config, OnDown
 from l4lb.net import nft, systemd
 from l4lb.net.admin import AdminServer
 from l4lb.net.crew import Crew, plan_crew
+from l4lb.net.fastpath import FastPath, remove_fast_path
 from l4lb.net.files import read_config
 from l4lb.net.fragments import read_reassembly
 from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
@@ -76,6 +77,7 @@ class Daemon:
         self._designer: Designer | None = None
         self._crew: Crew | None = None
         self._slow_path: SlowPath | None = None
+        self._fast_path: FastPath | None = None
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
         self._watch = Watch(self._keeper, self._begun)
@@ -133,6 +135,7 @@ class Daemon:
             prepare_host(self._journal, self._needs(self._design))
             # From here on the table is ours to delete: before, it may be one that a killed run left.
             self._installed = True
+            remove_fast_path()  # a killed run's goes on by that run's numbers
             nft.run_nft(render_install(self._design.rules))
             if not plan.native_queue:
                 nft.add_queue_rules(TABLE, plan.queues())
@@ -140,6 +143,7 @@ class Daemon:
                 nft.add_learning_rules(TABLE, learning_rules())
             if takeover:
                 self._start_workers()
+            self._start_fast_path()
         except BaseException:
             self.stop()
             raise
@@ -195,6 +199,9 @@ class Daemon:
                 self._crew.wait_for_empty_queues()
             for line in restore_host(self._journal):
                 log(line)
+            if self._fast_path is not None:
+                self._fast_path.stop()
+                self._fast_path = None
             if installed:
                 nft.delete_table(TABLE)
             self._journal = None
@@ -220,6 +227,13 @@ class Daemon:
             on_failure=self._worker_failed,
         )
         self._slow_path.start()
+
+    def _start_fast_path(self, *, keep: bool = False) -> None:
+        assert self._designer is not None
+        plan = self._designer.plan
+        if plan.fast_path:
+            self._fast_path = FastPath(plan.learned_size)
+            self._fast_path.start(self.design, keep=keep)
 
     def _needs(self, design: Design) -> HostNeeds:
         return HostNeeds(design.vips, design.config.vip_interface, design.neighbours)
@@ -285,6 +299,8 @@ class Daemon:
         removed = sum(self._crew.remove_flows(slot) for slot in slots)
         if self.design.table.learns:
             nft.run_nft(render_forget_flows())
+            if self._fast_path is not None:
+                self._fast_path.forget()
         return removed
 
     def _load_again(self) -> L4Config:
@@ -307,6 +323,8 @@ class Daemon:
         nft.run_nft(script, check=True)
         prepare_host(self._journal, self._needs(design))
         nft.run_nft(script)
+        if self._fast_path is not None:
+            self._fast_path.update(design)
         # From here on a failure may not leave the two apart: nothing below asks the kernel.
         self._crew.publish(design.table)
         self._design = design
@@ -396,6 +414,7 @@ class Daemon:
         )
         self._crew.unpack(self._design.table, luggage.descriptors, luggage.files, luggage.state["counters"])
         self._start_slow_path()
+        self._start_fast_path(keep=True)
         paused = time.monotonic() - luggage.state["began"]
         log("replaced", version=__version__, flows=self.flow_count()["flows"], paused_ms=round(paused * 1000))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from l4lb.control.elements import families
+from l4lb.control.fastpath import COUNTED, FAMILY
 from l4lb.control.ruleset import TABLE
 from l4lb.dataplane.table import MARK_VIP_SHIFT, Table
 from l4lb.model import Protocol
@@ -28,10 +29,14 @@ def read_kernel_counts(table: Table) -> dict[int, KernelCount]:
     slots = _slots_by_endpoint(table)
     names = [f"{name}{family}" for family in families(table) for name in ("answers", "answers_ranges")]
     recalled = [f"recalled{family}" for family in families(table)] if table.learns else []
+    counted = nft.read_element_counters(TABLE, [*names, *recalled])
+    if table.learns:
+        # By mark, as those of `recalled`; where there is no fast path nothing is found.
+        counted |= nft.read_element_counters(TABLE, [COUNTED], family=FAMILY, kind="set")
     found: dict[int, KernelCount] = {}
-    for name, elements in nft.read_element_counters(TABLE, [*names, *recalled]).items():
+    for name, elements in counted.items():
         for key, (packets, octets) in elements.items():
-            if name in recalled:
+            if name in (*recalled, COUNTED):
                 slot = (int(key, 0) & (1 << MARK_VIP_SHIFT) - 1) - 1
                 count = found.setdefault(slot, KernelCount())
                 count.packets_in += packets

@@ -412,8 +412,10 @@ def down(socket: Path, dry_run: bool) -> None:
       l4lb down
     """
     from l4lb.cli.daemon import journal_path, lock_path
+    from l4lb.control import fastpath
     from l4lb.control.ruleset import TABLE
     from l4lb.net import nft
+    from l4lb.net.fastpath import remove_fast_path
     from l4lb.net.host import restore_host
     from l4lb.net.journal import Journal
     from l4lb.net.lock import RunLock
@@ -428,6 +430,8 @@ def down(socket: Path, dry_run: bool) -> None:
             print(f"would end process {owner}")
         if nft.table_exists(TABLE):
             print(f"would delete table inet {TABLE}")
+        if nft.table_exists(TABLE, fastpath.FAMILY):
+            print(f"would delete table {fastpath.FAMILY} {TABLE}")
         for interface, address in changes.addresses:
             print(f"would remove {address} from {interface}")
         for interface, address in changes.routes:
@@ -440,6 +444,8 @@ def down(socket: Path, dry_run: bool) -> None:
         print(f"ended process {owner}")
     lock.acquire()
     try:
+        if remove_fast_path():
+            print(f"deleted table {fastpath.FAMILY} {TABLE}")
         if nft.delete_table(TABLE):
             print(f"deleted table inet {TABLE}")
         for line in restore_host(Journal(journal_path(socket))):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l4lb.dataplane.table import MARK_DECIDED, MARK_MASK, MARK_PENDING, MARK_REPLY
+from l4lb.dataplane.table import MARK_DECIDED, MARK_LEARN, MARK_MASK, MARK_PENDING, MARK_REPLY
 
 OTHERS = f"{~MARK_MASK & 0xFFFF_FFFF:#x}"
 """The bits of a mark that belong to others, and are kept."""
@@ -13,6 +13,8 @@ LEAVES = "tcp flags & (fin | syn | rst) != 0"
 """TCP packets that begin or end a connection: user space sees all of them."""
 STAYS = "tcp flags & (fin | syn | rst) == 0"
 IS_FORWARD_MARK = f"meta mark & {MARK_DECIDED | MARK_REPLY:#x} == {MARK_DECIDED:#x}"
+IS_LEARNED = f"meta mark & {MARK_LEARN | MARK_REPLY:#x} == {MARK_LEARN:#x}"
+"""Sent to a backend, and the kernel is to remember it, or does already."""
 IS_UNDECIDED = f"meta mark & {MARK_PENDING | MARK_DECIDED:#x} != 0"
 
 

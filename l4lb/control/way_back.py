@@ -10,6 +10,7 @@ from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import (
     CLEAR_MARK,
     IS_FORWARD_MARK,
+    IS_LEARNED,
     OUR_MARK,
     flow_back,
     from_,
@@ -73,7 +74,11 @@ class WayBack:
         if not self.restores:
             return
         for family in self.present:
-            yield f"{ip(family)} daddr set {OUR_MARK} map @restored{family} {CLEAR_MARK} accept"
+            restored = f"{ip(family)} daddr set {OUR_MARK} map @restored{family}"
+            if self.plan.fast_path:
+                # The egress hook learns the flow, and clears the mark (`l4lb.control.fastpath`).
+                yield f"{IS_LEARNED} {restored} accept"
+            yield f"{restored} {CLEAR_MARK} accept"
 
     def _icmp_out(self) -> Iterator[str]:
         yield _ICMP_RATE

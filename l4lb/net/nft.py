@@ -15,11 +15,23 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from l4lb.errors import CapabilityError, L4lbError
+from l4lb.net.expressions import (
+    DELETE,
+    FIRST_REGISTER,
+    META_L4PROTO,
+    META_MARK,
+    NETWORK_HEADER,
+    TRANSPORT_HEADER,
+    UPDATE,
+    change_map,
+    load_meta,
+    load_payload,
+)
 from l4lb.net.netlink import (
     NLM_F_ACK,
     NLM_F_APPEND,
@@ -33,12 +45,8 @@ from l4lb.net.netlink import (
 _NFNL_SUBSYS_NFTABLES = 10
 _BATCH_BEGIN, _BATCH_END = 16, 17
 _NEWTABLE, _NEWCHAIN, _NEWRULE = 0, 3, 6
-_NFPROTO_INET = 1
+_FAMILIES = {"inet": 1, "netdev": 5}
 _NFQ_FLAG_BYPASS = 1
-_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
-_META_MARK, _META_L4PROTO = 3, 16
-_DYNSET_UPDATE, _DYNSET_DELETE = 1, 2
-_FIRST_REGISTER = 8  # NFT_REG32_00
 _TIMEOUT_S = 60
 
 
@@ -76,22 +84,22 @@ def run_nft(script: str, *, check: bool = False) -> None:
     raise L4lbError(f"nft: {complaint}")
 
 
-def table_exists(name: str) -> bool:
-    """Whether the table `inet name` is there. L4lbError where nft cannot tell."""
+def table_exists(name: str, family: str = "inet") -> bool:
+    """Whether the table `family name` is there. L4lbError where nft cannot tell."""
     program = shutil.which("nft")
     if program is None:
         raise CapabilityError("nft: the program is missing; install the package nftables")
     result = subprocess.run([program, "list", "tables"], capture_output=True, text=True, timeout=_TIMEOUT_S)
     if result.returncode:
         raise CapabilityError(f"nft: cannot list tables: {result.stderr.strip() or 'no reason given'}")
-    return f"table inet {name}" in result.stdout.splitlines()
+    return f"table {family} {name}" in result.stdout.splitlines()
 
 
-def delete_table(name: str) -> bool:
-    """Removes `inet name` with all that is in it; false where it was not there."""
-    if not table_exists(name):
+def delete_table(name: str, family: str = "inet") -> bool:
+    """Removes `family name` with all that is in it; false where it was not there."""
+    if not table_exists(name, family):
         return False
-    run_nft(f"delete table inet {name}\n")
+    run_nft(f"delete table {family} {name}\n")
     return True
 
 
@@ -106,16 +114,18 @@ def read_counters(name: str) -> dict[str, int]:
     return {e["counter"]["name"]: int(e["counter"]["packets"]) for e in entries if "counter" in e}
 
 
-def read_element_counters(name: str, maps: Sequence[str]) -> dict[str, dict[str, tuple[int, int]]]:
-    """(packets, bytes) of every element of the named maps of `inet name`, by map and key; a map that is not
-    there is left out.
+def read_element_counters(
+    name: str, maps: Sequence[str], *, family: str = "inet", kind: str = "map"
+) -> dict[str, dict[str, tuple[int, int]]]:
+    """(packets, bytes) of every element of the named maps of `family name`, by map and key; a map that is
+    not there is left out. With the `kind` set, of sets.
 
     The key is written as in the script that added it: parts joined by ` . `, ranges by `-`, marks as numbers.
     """
     program = shutil.which("nft") or "nft"
     found = {}
     for one in maps:
-        command = [program, "--json", "--numeric", "list", "map", "inet", name, one]
+        command = [program, "--json", "--numeric", "list", kind, family, name, one]
         result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         if result.returncode == 0:
             found[one] = dict(_counted(json.loads(result.stdout)["nftables"]))
@@ -124,7 +134,8 @@ def read_element_counters(name: str, maps: Sequence[str]) -> dict[str, dict[str,
 
 def _counted(entries: list[dict[str, Any]]) -> Iterator[tuple[str, tuple[int, int]]]:
     for entry in entries:
-        for key, _ in entry.get("map", {}).get("elem", ()):
+        keys = [key for key, _ in entry.get("map", {}).get("elem", ())]
+        for key in (*keys, *entry.get("set", {}).get("elem", ())):
             if isinstance(key, dict) and "elem" in key:
                 counter = key["elem"]["counter"]
                 yield _key_text(key["elem"]["val"]), (int(counter["packets"]), int(counter["bytes"]))
@@ -154,6 +165,15 @@ def add_learning_rules(table: str, rules: Sequence[LearningRule]) -> None:
         for index, rule in enumerate(rules, start=2)
     ]
     _batch(messages, "learning flows")
+
+
+def add_rules(family: str, table: str, rules: Sequence[tuple[str, bytes]], what: str) -> None:
+    """Appends rules, each a chain and its expressions (`l4lb.net.expressions`), in one transaction."""
+    messages = [
+        _message(_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, index, _rule(table, chain, body), family)
+        for index, (chain, body) in enumerate(rules, start=2)
+    ]
+    _batch(messages, what)
 
 
 def can_queue_by_xtables() -> bool:
@@ -200,9 +220,18 @@ def _batch(messages: list[bytes], what: str, *, commit: bool = True) -> None:
                 answer = answer[(length + 3) & ~3 :]
 
 
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
+def _message(kind: int, flags: int, sequence: int, body: bytes, family: str = "inet") -> bytes:
     return build_message(
-        _NFNL_SUBSYS_NFTABLES << 8 | kind, flags | NLM_F_ACK, sequence, _NFPROTO_INET, 0, body
+        _NFNL_SUBSYS_NFTABLES << 8 | kind, flags | NLM_F_ACK, sequence, _FAMILIES[family], 0, body
+    )
+
+
+def _rule(table: str, chain: str, *expressions: bytes) -> bytes:
+    """NFTA_RULE_*: where it goes, and what it is made of."""
+    return (
+        build_attribute(1, table.encode() + b"\0")
+        + build_attribute(2, chain.encode() + b"\0")
+        + build_nested(4, *expressions)
     )
 
 
@@ -219,62 +248,25 @@ def _queue_rule(table: str, chain: str, number: int) -> bytes:
         build_attribute(2, struct.pack(">I", 3)),
         build_attribute(3, info),
     )
-    expression = build_nested(1, build_attribute(1, b"target\0"), target)
-    return (
-        build_attribute(1, table.encode() + b"\0")
-        + build_attribute(2, chain.encode() + b"\0")
-        + build_nested(4, expression)
-    )
+    return _rule(table, chain, build_nested(1, build_attribute(1, b"target\0"), target))
 
 
 def _learning_rule(table: str, rule: LearningRule) -> bytes:
     """NFTA_RULE_* that loads the key, a register of 4 bytes for each begun 4 bytes, then the mark, then
     `dynset`."""
     addresses, size = (12, 4) if rule.family == 4 else (8, 16)
-    key = [
-        _payload(_NETWORK_HEADER, addresses, size),
-        _payload(_NETWORK_HEADER, addresses + size, size),
-        _meta(_META_L4PROTO),
-        _payload(_TRANSPORT_HEADER, 0, 2),
-        _payload(_TRANSPORT_HEADER, 2, 2),
-    ]
-    widths = [size // 4, size // 4, 1, 1, 1]
-    loads, register = [], _FIRST_REGISTER
-    for load, width in zip(key, widths, strict=True):
-        loads.append(load(register))
-        register += width
-    loads.append(_meta(_META_MARK)(register))
-    dynset = _expression(
-        b"dynset",
-        build_attribute(1, rule.flows.encode() + b"\0"),
-        _be32(3, _DYNSET_DELETE if rule.forget else _DYNSET_UPDATE),
-        _be32(4, _FIRST_REGISTER),
-        _be32(5, register),
+    source, words = FIRST_REGISTER, size // 4
+    destination = source + words
+    protocol = destination + words
+    mark = protocol + 3
+    return _rule(
+        table,
+        rule.chain,
+        load_payload(NETWORK_HEADER, addresses, size, source),
+        load_payload(NETWORK_HEADER, addresses + size, size, destination),
+        load_meta(META_L4PROTO, protocol),
+        load_payload(TRANSPORT_HEADER, 0, 2, protocol + 1),
+        load_payload(TRANSPORT_HEADER, 2, 2, protocol + 2),
+        load_meta(META_MARK, mark),
+        change_map(rule.flows, DELETE if rule.forget else UPDATE, source, mark),
     )
-    return (
-        build_attribute(1, table.encode() + b"\0")
-        + build_attribute(2, rule.chain.encode() + b"\0")
-        + build_nested(4, *loads, dynset)
-    )
-
-
-def _expression(name: bytes, *attributes: bytes) -> bytes:
-    return build_nested(1, build_attribute(1, name + b"\0"), build_nested(2, *attributes))
-
-
-def _payload(base: int, offset: int, length: int) -> Callable[[int], bytes]:
-    def load(register: int) -> bytes:
-        return _expression(b"payload", _be32(1, register), _be32(2, base), _be32(3, offset), _be32(4, length))
-
-    return load
-
-
-def _meta(key: int) -> Callable[[int], bytes]:
-    def load(register: int) -> bytes:
-        return _expression(b"meta", _be32(1, register), _be32(2, key))
-
-    return load
-
-
-def _be32(kind: int, value: int) -> bytes:
-    return build_attribute(kind, struct.pack(">I", value))

@@ -134,6 +134,18 @@ def probe_host() -> Host:
                 "datapath mark",
             ),
             Feature(
+                "nft-netdev",
+                kernel_takes(
+                    "add table netdev l4lb_probe\n"
+                    + "add chain netdev l4lb_probe i { type filter hook ingress device lo priority 0; }\n"
+                    + "add chain netdev l4lb_probe o { type filter hook egress device lo priority 0; }\n"
+                    + "add map netdev l4lb_probe m { typeof meta mark : @ll,0,128; }\n"
+                    + "add rule netdev l4lb_probe i fwd to lo\n"
+                ),
+                "learned flows of direct return skip the IP stack",
+                "they are forwarded by it",
+            ),
+            Feature(
                 "nft-defrag",
                 kernel_takes(rule + "meta l4proto udp tproxy ip to :1"),
                 "fragments are put together before they are balanced",

@@ -1,0 +1,208 @@
+"""Keeps the fast path on the host: installs its table, follows the host's links and neighbours, removes it.
+
+All of it runs in the event loop of one thread; the methods hand their work over and wait. What fails while it
+runs is logged, and when the table cannot be made right it goes: packets then take the ordinary way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from l4lb.control.design import Design
+from l4lb.control.fastpath import COUNTED, FAMILY, FLOWS, FastPlan, describe_fast_path, ways_in
+from l4lb.control.ruleset import TABLE, Ruleset, render_again, render_change, render_install
+from l4lb.errors import L4lbError
+from l4lb.net import nft
+from l4lb.net.fastrules import fast_rules
+from l4lb.net.logs import log
+from l4lb.net.neighbours import REFRESH_S, Neighbours, open_events
+
+_WAIT_S = 60
+_QUIET_S = 0.01
+"""Events that come together are answered together."""
+_RETRY_S = 1.0
+_FAILURES = (L4lbError, NetlinkError, OSError)
+
+
+class FastPath:
+    """`start`, then `update` with every new design, then `stop`.
+
+    `learned_size` bounds the flows of each family that are remembered.
+    """
+
+    def __init__(self, learned_size: int) -> None:
+        self._learned_size = learned_size
+        self._keeper = _Keeper()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fast-path", daemon=True)
+
+    def start(self, design: Design, *, keep: bool = False) -> None:
+        """Installs the table in place of what a former run may have left.
+
+        With `keep`, for a design that took over that run's numbers, learned flows and counters stay.
+        L4lbError where the kernel does not take it.
+        """
+        self._thread.start()
+        try:
+            self._run(self._keeper.begin(self._plan(design), keep))
+        except (NetlinkError, OSError) as error:
+            raise L4lbError(f"the fast path: the host's links cannot be read: {error}") from error
+
+    def update(self, design: Design) -> None:
+        """Makes the table right for another design. What fails is logged."""
+        self._run(self._keeper.renew(self._plan(design)))
+
+    def forget(self) -> None:
+        """Forgets every flow. What the table `inet l4lb` has learned is to be forgotten before."""
+        self._run(self._keeper.forget())
+
+    def stop(self) -> None:
+        """Ends the thread and removes the table. Safe after a `start` that failed, and more than once."""
+        if self._thread.is_alive():
+            self._run(self._keeper.end())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_WAIT_S)
+            self._loop.close()
+        remove_fast_path()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(_WAIT_S)
+
+    def _plan(self, design: Design) -> FastPlan:
+        return FastPlan(design.table, design.config.services, design.neighbours, self._learned_size)
+
+
+def remove_fast_path() -> bool:
+    """Removes the table, whoever left it; false where there was none."""
+    return nft.delete_table(TABLE, FAMILY)
+
+
+class _Keeper:
+    """What runs in the thread."""
+
+    def __init__(self) -> None:
+        self._neighbours = Neighbours(time.monotonic)
+        self._plan: FastPlan | None = None
+        self._rules: Ruleset | None = None
+        """What is installed; None where nothing is."""
+        self._wake = asyncio.Event()
+        self._refresh_at = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._devices: list[str] = []
+
+    async def begin(self, plan: FastPlan, keep: bool) -> None:
+        self._plan = plan
+        await self._neighbours.read(plan.backends)
+        rules = describe_fast_path(plan, self._neighbours.sight())
+        if keep:
+            self._put(rules)
+        else:
+            _install(render_install(rules))
+            self._rules = rules
+        self._tell()
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._follow()), loop.create_task(self._keep())]
+
+    async def renew(self, plan: FastPlan) -> None:
+        moved = self._plan is None or plan.backends != self._plan.backends
+        self._plan = plan
+        if moved:
+            try:
+                await self._neighbours.read(plan.backends)
+            except _FAILURES as error:
+                _warn("the host's links cannot be read", error)
+            self._refresh_at = 0.0
+            self._wake.set()
+        self._apply()
+
+    async def forget(self) -> None:
+        if self._rules is not None:
+            nft.run_nft("".join(f"flush map {FAMILY} {TABLE} {name}\n" for name in FLOWS))
+
+    async def end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Takes events in. When some were lost, all is read again."""
+        while True:
+            try:
+                async with open_events() as events:
+                    assert self._plan is not None
+                    await self._neighbours.read(self._plan.backends)
+                    self._wake.set()
+                    async for message in events:
+                        if self._neighbours.on_event(message):
+                            self._wake.set()
+            except _FAILURES as error:
+                _warn("the host's links cannot be followed", error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _keep(self) -> None:
+        """Carries changes out, and keeps backends' addresses resolved meanwhile."""
+        while True:
+            now = time.monotonic()
+            if now >= self._refresh_at:
+                self._refresh_at = now + REFRESH_S
+                try:
+                    await self._neighbours.refresh()
+                except _FAILURES as error:
+                    _warn("backends' addresses cannot be resolved", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._refresh_at - time.monotonic())
+            await asyncio.sleep(_QUIET_S)
+            if self._wake.is_set():
+                self._wake.clear()
+                self._apply()
+
+    def _apply(self) -> None:
+        """Makes the table right for the plan and for what is seen now."""
+        assert self._plan is not None
+        rules = describe_fast_path(self._plan, self._neighbours.sight())
+        if rules == self._rules:
+            return
+        try:
+            self._put(rules)
+            self._tell()
+        except _FAILURES as error:
+            _warn("off, packets take the ordinary way", error)
+            self._rules = None
+            with contextlib.suppress(L4lbError):
+                remove_fast_path()
+
+    def _put(self, rules: Ruleset) -> None:
+        if self._rules is not None:
+            with contextlib.suppress(L4lbError):  # a device took its chain along, or somebody else was there
+                nft.run_nft(render_change(self._rules, rules))
+                self._rules = rules
+                return
+        try:
+            _install(render_again(rules, kept={COUNTED, *FLOWS}))
+        except L4lbError:
+            _install(render_install(rules))  # what is there is of another version
+        self._rules = rules
+
+    def _tell(self) -> None:
+        assert self._plan is not None
+        devices = [device.name for device in ways_in(self._plan, self._neighbours.sight())]
+        if devices != self._devices:
+            log("fast path", devices=",".join(devices) or "none", backends=len(self._plan.backends))
+            self._devices = devices
+
+
+def _warn(what: str, why: Exception) -> None:
+    log(f"fast path: {what}", level=logging.WARNING, why=why)
+
+
+def _install(script: str) -> None:
+    nft.run_nft(script)
+    nft.add_rules(FAMILY, TABLE, list(fast_rules()), "the fast path")

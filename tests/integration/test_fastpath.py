@@ -1,0 +1,365 @@
+"""Learned flows of direct return skip the gateway's IP stack, and nothing that has to be seen is missed."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Dot1Q, Ether
+
+from tests.integration.gateway import VIP4, VIP6, balancing, serving
+from tests.support import servers
+from tests.support.lab import Host, Lab, unique_prefix, wait_for
+from tests.support.scenarios import balancer
+from tests.support.scenarios.balancer import Balancer
+
+pytestmark = pytest.mark.root
+CONFIG = """
+l4:
+  datapath: offload
+  services:
+    - name: web
+      forward: dsr
+      listen: [203.0.113.10:80/tcp]
+      backends: [10.2.0.11, 10.2.0.12]
+    - name: web6
+      forward: dsr
+      listen: ["[2001:db8:f::10]:80/tcp"]
+      backends: ["[2001:db8:2::11]"]
+    - name: echo
+      forward: dsr
+      listen: [203.0.113.10:7/udp]
+      backends: [10.2.0.11]
+    - name: echo6
+      forward: dsr
+      listen: ["[2001:db8:f::10]:7/udp"]
+      backends: ["[2001:db8:2::11]"]
+    - name: bulk
+      forward: dsr
+      listen: [203.0.113.10:5201/tcp]
+      backends: [10.2.0.13]
+"""
+REQUESTS = 100
+IP_MTU_DISCOVER = 10
+BY_FAMILY = [(VIP4, "echo", "10.2.0.11"), (VIP6, "echo6", "2001:db8:2::11")]
+LEARNED = 6
+"""Packets of a flow until it is learned."""
+
+
+@pytest.fixture(scope="module")
+def lab(no_lab_because) -> Iterator[Lab]:
+    if no_lab_because is not None:
+        pytest.skip(no_lab_because)
+    with Lab(unique_prefix("test"), shape="past-gateway") as made, serving(made, http=(80,), udp=(7,)):
+        for host in made.backends:
+            servers.real_server(host, "--vip", VIP4, "--vip", VIP6, "--forward", "dsr", "--apply")
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running(lab: Lab) -> Iterator[Balancer]:
+    with balancing(lab, CONFIG) as running:
+        # Backends' addresses are resolved in the background.
+        wait_for(lambda: len(links(lab.gateway)) == 6, 10, "the links")
+        yield running
+
+
+def nft(host: Host, *words: str) -> list[dict]:
+    return json.loads(host.run(["nft", "-j", "list", *words]).stdout)["nftables"]
+
+
+def links(host: Host) -> dict[int, str]:
+    """Mark → link header, of all devices."""
+    maps = [entry["map"] for entry in nft(host, "maps", "netdev") if "map" in entry]
+    names = [one["name"] for one in maps if one["name"].startswith("links")]
+    found = {}
+    for name in names:
+        (one,) = [e["map"] for e in nft(host, "map", "netdev", "l4lb", name) if "map" in e]
+        found |= {key: f"{int(str(value), 0):024x}" for key, value in one.get("elem", ())}
+    return found
+
+
+def forwarded(host: Host, address: str) -> int:
+    """Packets that the IP stack has forwarded."""
+    with host.enter():
+        if ":" in address:
+            lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
+            return int(dict(line.split() for line in lines)["Ip6OutForwDatagrams"])
+        names, values = [
+            line.split()
+            for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()
+            if line.startswith("Ip:")
+        ]
+        return int(dict(zip(names, values, strict=True))["ForwDatagrams"])
+
+
+def passed(host: Host) -> int:
+    """Packets that took the fast path."""
+    (counted,) = [e["set"] for e in nft(host, "set", "netdev", "l4lb", "passed") if "set" in e]
+    return sum(element["elem"]["counter"]["packets"] for element in counted["elem"])
+
+
+def row(running: Balancer, service: str, backend: str) -> dict:
+    return next(r for r in running.backends() if (r["service"], r["backend"]) == (service, backend))
+
+
+def to_user_space(running: Balancer) -> int:
+    return sum(queue["packets"] for queue in running.status()["queues"])
+
+
+def request(connection: http.client.HTTPConnection) -> str:
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.headers["X-Backend"]
+
+
+@contextmanager
+def flow(lab: Lab, address: str) -> Iterator[socket.socket]:
+    """A UDP flow to the echo service."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with lab.client.enter(), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((address, 7))
+        yield sock
+
+
+def echo(sock: socket.socket, times: int = 1) -> set[str]:
+    """Sends datagrams one after another; who answered."""
+    found = set()
+    for _ in range(times):
+        sock.send(b"ping")
+        found.add(sock.recv(64).partition(b":")[0].decode())
+    return found
+
+
+@pytest.mark.parametrize(("vip", "service"), [(VIP4, "web"), (VIP6, "web6")])
+def test_requests_on_a_kept_connection_pass_neither_user_space_nor_the_ip_stack(lab, running, vip, service):
+    with lab.client.enter():
+        connection = http.client.HTTPConnection(vip, 80, timeout=5)
+        name = {request(connection) for _ in range(LEARNED)}
+    stack, seen = forwarded(lab.gateway, vip), to_user_space(running)
+    before = {r["backend"]: r for r in running.backends() if r["service"] == service}
+    assert {request(connection) for _ in range(REQUESTS)} == name
+    assert forwarded(lab.gateway, vip) == stack
+    assert to_user_space(running) == seen
+    after = {r["backend"]: r for r in running.backends() if r["service"] == service}
+    grown = sum(r["packets_offloaded"] - before[b]["packets_offloaded"] for b, r in after.items())
+    assert grown >= REQUESTS
+    assert sum(r["bytes_in"] - before[b]["bytes_in"] for b, r in after.items()) > REQUESTS * 40
+    connection.close()
+
+
+@pytest.mark.parametrize(("vip", "service", "backend"), BY_FAMILY)
+def test_every_datagram_is_counted_once(lab, running, vip, service, backend):
+    before, seen, stack = row(running, service, backend), to_user_space(running), forwarded(lab.gateway, vip)
+    with flow(lab, vip) as sock:
+        assert echo(sock, 50) == {"b1"}
+    after = row(running, service, backend)
+    assert after["packets_in"] - before["packets_in"] == 50
+    header = 48 if ":" in vip else 28
+    assert after["bytes_in"] - before["bytes_in"] == 50 * (header + len(b"ping"))
+    assert after["packets_offloaded"] - before["packets_offloaded"] == 50 - LEARNED
+    assert to_user_space(running) - seen == forwarded(lab.gateway, vip) - stack == LEARNED
+
+
+def test_a_flow_that_ends_is_forgotten_and_its_port_begins_another(lab, running):
+    def learned() -> int:
+        shown = lab.gateway.run(["nft", "list", "map", "netdev", "l4lb", "flows4"]).stdout
+        return shown.count(f"{45000 << 16 | 80:#x}")
+
+    met = set()
+    for _ in range(2):
+        with lab.client.enter():
+            connection = http.client.HTTPConnection(VIP4, 80, timeout=5, source_address=("", 45000))
+            met |= {request(connection) for _ in range(2 * LEARNED)}
+        assert learned() == 1
+        # A reset, so that the port is free at once.
+        connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        connection.close()
+        wait_for(lambda: learned() == 0, 5, "the flow to be forgotten")
+    assert met <= {"b1", "b2"}
+
+
+def test_a_large_upload_arrives(lab, running):
+    """Super-packets go as they are; the device cuts them up where it has to."""
+    server = lab.backends[2].popen(["iperf3", "-s", "-1", "-p", "5201"])
+    lab.backends[2].wait_listening(5201)
+    before = row(running, "bulk", "10.2.0.13")
+    words = ["iperf3", "-J", "-t", "1", "-p", "5201", "-c", VIP4]
+    try:
+        answer = json.loads(lab.client.run(words, timeout=20).stdout)
+    finally:
+        server.stop()
+    sent = answer["end"]["sum_sent"]["bytes"]
+    assert sent > 10_000_000
+    assert answer["end"]["sum_received"]["bytes"] > 0.9 * sent
+    after = row(running, "bulk", "10.2.0.13")
+    assert after["bytes_in"] - before["bytes_in"] > 0.9 * sent
+    # Counted in super-packets: only where segmentation was left to the devices are there so few.
+    assert after["packets_offloaded"] - before["packets_offloaded"] < sent / 1448 / 2
+
+
+def test_fragments_and_packets_whose_ttl_runs_out_take_the_ordinary_way(lab, running):
+    with flow(lab, VIP4) as sock:
+        echo(sock, 2 * LEARNED)
+        before = passed(lab.gateway)
+        sock.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, 0)  # fragments, please
+        sock.send(b"x" * 4000)
+        assert len(sock.recv(65536)) == len("b1:") + 4000
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        sock.settimeout(0.5)
+        with pytest.raises((TimeoutError, OSError)):
+            sock.send(b"too far")
+            sock.recv(64)
+        assert passed(lab.gateway) == before
+
+
+def test_frames_with_a_tag_or_for_another_host_are_not_forwarded(lab, running):
+    """What a neighbour could send to get at the backends' network past the IP stack."""
+    with flow(lab, VIP4) as sock:
+        echo(sock, 2 * LEARNED)
+        port = sock.getsockname()[1]
+        own = lab.gateway.run(["cat", "/sys/class/net/wan0/address"]).stdout.strip()
+        before = passed(lab.gateway)
+        for address, tag in ((own, None), ("02:00:00:00:99:99", None), (own, 10)):
+            layers = Ether(dst=address, src="02:00:00:00:00:01")
+            layers = layers / Dot1Q(vlan=tag) if tag else layers
+            frame = layers / IP(src="10.1.0.2", dst=VIP4) / UDP(sport=port, dport=7) / b"ping"
+            with lab.client.enter(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+                raw.bind(("eth0", 0))
+                raw.send(bytes(frame))
+            if (address, tag) == (own, None):
+                assert sock.recv(64) == b"b1:ping"
+                assert passed(lab.gateway) == before + 1
+        assert echo(sock) == {"b1"}
+        assert passed(lab.gateway) == before + 2
+
+
+def test_a_removed_backend_gets_nothing_more(lab, running):
+    path = lab.gateway.directory / "l4lb.yaml"
+    with flow(lab, VIP4) as sock:
+        assert echo(sock, 3 * LEARNED) == {"b1"}
+        name, old = "      listen: [203.0.113.10:7/udp]\n", "      backends: [10.2.0.11]\n"
+        path.write_text(CONFIG.replace(name + old, name + old.replace("11", "12")))
+        running.command("reload")
+        try:
+            assert echo(sock, 3 * LEARNED) == {"b2"}
+            stack = forwarded(lab.gateway, VIP4)
+            wait_for(lambda: len(links(lab.gateway)) == 6, 10, "the new backend's link")
+            echo(sock, 2 * LEARNED)
+            stack = forwarded(lab.gateway, VIP4)
+            assert echo(sock, LEARNED) == {"b2"}
+            assert forwarded(lab.gateway, VIP4) == stack
+        finally:
+            path.write_text(CONFIG)
+            running.command("reload")
+        wait_for(lambda: len(links(lab.gateway)) == 6, 10, "the links as before")
+
+
+def test_flushed_flows_come_to_user_space_again(lab, running):
+    with flow(lab, VIP4) as sock:
+        echo(sock, 2 * LEARNED)
+        seen = to_user_space(running)
+        running.command("flows", "flush", "--service", "echo")
+        assert echo(sock, 2 * LEARNED) == {"b1"}
+        assert to_user_space(running) == seen + LEARNED
+
+
+@pytest.mark.parametrize(("vip", "service", "backend"), BY_FAMILY)
+def test_a_backend_with_another_link_layer_address_is_followed(lab, running, vip, service, backend):
+    host = lab.backends[0]
+    # Else it is found out when the neighbour is next probed, as without a fast path.
+    host.run(["sysctl", "-qw", "net.ipv4.conf.eth0.arp_notify=1", "net.ipv6.conf.eth0.ndisc_notify=1"])
+    old = json.loads(host.run(["ip", "-j", "link", "show", "eth0"]).stdout)[0]["address"]
+    new = old[:-2] + f"{int(old[-2:], 16) ^ 1:02x}"
+    with flow(lab, vip) as sock:
+        assert echo(sock, 2 * LEARNED) == {"b1"}
+        before = row(running, service, backend)["packets_offloaded"]
+        host.run(["ip", "link", "set", "eth0", "address", new])
+        header = new.replace(":", "")
+        wait_for(
+            lambda: any(v.startswith(header) for v in links(lab.gateway).values()), 10, "the new address"
+        )
+        echo(sock, 2 * LEARNED)
+        stack = forwarded(lab.gateway, vip)
+        assert echo(sock, LEARNED) == {"b1"}
+        assert forwarded(lab.gateway, vip) == stack
+        assert row(running, service, backend)["packets_offloaded"] > before
+
+
+def test_an_address_that_cannot_be_resolved_has_no_link(lab, running):
+    before = links(lab.gateway)
+
+    def answers_arp(value: int) -> None:
+        lab.backends[2].run(["sysctl", "-qw", f"net.ipv4.conf.eth0.arp_ignore={value}"])
+
+    answers_arp(8)
+    try:
+        lab.gateway.run(["ip", "neigh", "del", "10.2.0.13", "dev", "lan0"])
+        wait_for(lambda: len(links(lab.gateway)) == 5, 10, "the link to go")
+    finally:
+        answers_arp(1)
+    wait_for(lambda: links(lab.gateway) == before, 20, "the link to come back")
+
+
+def test_a_device_with_a_larger_mtu_is_left_out(lab, running):
+    ends = [(lab.client, "eth0"), (lab.gateway, "wan0")]
+    with flow(lab, VIP4) as sock:
+        echo(sock, 2 * LEARNED)
+        for host, device in ends:
+            host.run(["ip", "link", "set", device, "mtu", "9000"])
+        try:
+            wait_for(lambda: "devices=lan0 " in running.process.output(), 5, "the device to be left out")
+            stack = forwarded(lab.gateway, VIP4)
+            assert echo(sock, LEARNED) == {"b1"}
+            assert forwarded(lab.gateway, VIP4) == stack + LEARNED
+        finally:
+            for host, device in ends:
+                host.run(["ip", "link", "set", device, "mtu", "1500"])
+        said = running.process.output().rindex("devices=lan0 ")
+        wait_for(lambda: "devices=wan0,lan0 " in running.process.output()[said:], 5, "the device again")
+        echo(sock, LEARNED)
+        stack = forwarded(lab.gateway, VIP4)
+        echo(sock, LEARNED)
+        assert forwarded(lab.gateway, VIP4) == stack
+
+
+def test_the_rules_can_be_listed(lab, running):
+    assert "table netdev l4lb" in lab.gateway.run(["nft", "list", "ruleset"]).stdout
+
+
+def test_a_replaced_program_goes_on_with_the_same_flows(lab, running):
+    with flow(lab, VIP4) as sock:
+        echo(sock, 2 * LEARNED)
+        before = row(running, "echo", "10.2.0.11")["packets_offloaded"]
+        said = running.process.output().count("msg=replaced")
+        os.kill(running.process.pid, signal.SIGUSR2)
+        wait_for(lambda: running.process.output().count("msg=replaced") > said, 20, "the replacement")
+        wait_for(lambda: running.socket.exists(), 10, "the admin socket")
+        stack = forwarded(lab.gateway, VIP4)
+        assert echo(sock, LEARNED) == {"b1"}
+        assert forwarded(lab.gateway, VIP4) == stack
+        assert row(running, "echo", "10.2.0.11")["packets_offloaded"] == before + LEARNED
+
+
+def test_nothing_is_left_at_the_end_nor_by_a_kill_and_down(lab, running):
+    tables = lab.gateway.run(["nft", "list", "tables"]).stdout.split("\n")
+    assert {"table inet l4lb", "table netdev l4lb"} <= set(tables)
+    running.stop()
+    assert lab.gateway.run(["nft", "list", "tables"]).stdout == ""
+    path = lab.gateway.directory / "l4lb.yaml"
+    killed = balancer.start(lab.gateway, path)
+    os.kill(killed.status()["pid"], signal.SIGKILL)
+    killed.process.wait(10)
+    assert "would delete table netdev l4lb" in killed.command("down", "--dry-run")
+    assert "deleted table netdev l4lb" in killed.command("down")
+    assert lab.gateway.run(["nft", "list", "tables"]).stdout == ""
