@@ -18,9 +18,13 @@ CONFIG = """
 l4:
   datapath: {datapath}
   services:
-    - {{name: echo, listen: 203.0.113.10:7/udp, backends: [10.2.0.11:7, 10.2.0.12:7, 10.2.0.13:7]}}
+    - name: echo
+      listen: 203.0.113.10:7/udp
+      scheduler: round-robin
+      backends: [10.2.0.11:7, 10.2.0.12:7, 10.2.0.13:7]
     - name: echo6
       listen: "[2001:db8:f::10]:7/udp"
+      scheduler: round-robin
       backends: ["[2001:db8:2::11]:7", "[2001:db8:2::12]:7", "[2001:db8:2::13]:7"]
 """
 SIZE = 6000
