@@ -98,8 +98,8 @@ class Sticky:
 class PassiveCheck:
     """Backends are judged by the requests that they are given.
 
-    `failures` in a row take one out for `inhibit_s`, twice as long each time up to `longest_s`, but never more
-    than `max_ejected` of a pool (0 to 1), and never the last.
+    `failures` in a row take one out for `inhibit_s`, twice as long each time up to `longest_s`, but never
+    more than `max_ejected` of a pool (0 to 1), and never the last.
     """
 
     failures: int = 5
@@ -162,9 +162,9 @@ class Timeouts:
 class Retries:
     """When a request is given to another backend.
 
-    Only where no byte of the request was sent, or it is idempotent (RFC 9110, section 9.2.2), its body can be
-    sent again and no byte of an answer was passed on. `budget` is the part of the requests of a pool that may be
-    retries (0 to 1).
+    Only where no byte of the request was sent, or it is idempotent (RFC 9110, section 9.2.2), its body can
+    be sent again and no byte of an answer was passed on. `budget` is the part of the requests of a pool that
+    may be retries (0 to 1).
     """
 
     attempts: int = 2
@@ -223,8 +223,8 @@ class PathMatch:
 
 @dataclass(frozen=True, slots=True)
 class ValueMatch:
-    """A header, query parameter or cookie: it is there (`value` and `pattern` None), is `value`, or `pattern` is
-    found in it; `negate` asks for the opposite."""
+    """A header, query parameter or cookie: it is there (`value` and `pattern` None), is `value`, or `pattern`
+    is found in it; `negate` asks for the opposite."""
 
     name: str
     value: str | None = None
@@ -252,9 +252,9 @@ class Match:
 class HeaderEdits:
     """What is done to the headers of a message: removed, then set, then added.
 
-    Values are templates: `$host`, `$scheme`, `$remote_addr`, `$remote_port`, `$request_uri`, `$uri`, `$args`,
-    `$proxy_add_x_forwarded_for`, `$http_NAME`, `$cookie_NAME`, `$request_id`, `$ssl_client_s_dn` and the like,
-    as in nginx; `$$` is one dollar.
+    Values are templates: `$host`, `$scheme`, `$remote_addr`, `$remote_port`, `$request_uri`, `$uri`,
+    `$args`, `$proxy_add_x_forwarded_for`, `$http_NAME`, `$cookie_NAME`, `$request_id`, `$ssl_client_s_dn`
+    and the like, as in nginx; `$$` is one dollar.
     """
 
     set: tuple[tuple[bytes, str], ...] = ()
@@ -264,8 +264,8 @@ class HeaderEdits:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What becomes of the path before it is sent: `prefix` replaces the route's prefix, or `pattern` is replaced
-    once by `replacement` (with \\1 to \\9)."""
+    """What becomes of the path before it is sent: `prefix` replaces the route's prefix, or `pattern` is
+    replaced once by `replacement` (with \\1 to \\9)."""
 
     prefix: str | None = None
     pattern: str | None = None
@@ -350,8 +350,8 @@ class ListenerTls:
 
 @dataclass(frozen=True, slots=True)
 class PassThrough:
-    """Connections whose SNI is one of `names` (`*.example.com` too; empty: all others, and those without SNI) go to
-    `pool` undecrypted."""
+    """Connections whose SNI is one of `names` (`*.example.com` too; empty: all others, and those without SNI)
+    go to `pool` undecrypted."""
 
     names: tuple[str, ...]
     pool: str
