@@ -422,5 +422,7 @@ class L7Config:
     secret: bytes | None = field(default=None, repr=False)
     """Signs sticky cookies; shared by gateways that shall know each other's. None: from the machine's id."""
     metrics: tuple[Address, int] | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    """Before a request has a route, and of connections that pass through."""
     shutdown_s: float = 30.0
     """How long old workers may go on with what they have at a stop; at a reload they go on until it ends."""
