@@ -11,7 +11,8 @@ from pathlib import Path
 from l4lb.control.design import Designer
 from l4lb.control.pool import AddressPool, divide_ports
 from l4lb.control.rule_plan import RulePlan
-from l4lb.control.rules import FAMILIES, learning_chains
+from l4lb.control.rule_words import learning_chains
+from l4lb.control.rules import FAMILIES
 from l4lb.errors import CapabilityError
 from l4lb.model import Datapath, L4Config, OnFailure
 from l4lb.net.logs import log

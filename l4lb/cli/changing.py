@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ _backend = click.argument("backend")
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@click.command()
-@_service
-@_backend
+def _about_a_backend(function: Callable[..., None]) -> click.Command:
+    """A command that is given a service and one of its backends."""
+    return click.command()(_service(_backend(_json(click.pass_obj(function)))))
+
+
+@_about_a_backend
 @click.option("--wait", is_flag=True, help="Return when its last flow has ended.")
 @click.option(
     "--timeout",
@@ -32,8 +36,6 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
     metavar="SECONDS",
     help="How long to wait; then exit code 1.",
 )
-@_json
-@click.pass_obj
 def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, as_json: bool) -> None:
     """Let a backend's flows end and give it no new ones.
 
@@ -47,11 +49,7 @@ def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, 
     _print(answer, as_json, f"{backend} of {service} takes no new flows")
 
 
-@click.command()
-@_service
-@_backend
-@_json
-@click.pass_obj
+@_about_a_backend
 def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
     """Give a drained or disabled backend new flows again.
 
@@ -62,11 +60,7 @@ def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
     _print(_change(socket, "enable", service, backend), as_json, f"{backend} of {service} is enabled")
 
 
-@click.command()
-@_service
-@_backend
-@_json
-@click.pass_obj
+@_about_a_backend
 def disable(socket: Path, service: str, backend: str, as_json: bool) -> None:
     """Take a backend out for maintenance. Its flows stay; `l4lb flows flush` ends them.
 
@@ -77,12 +71,8 @@ def disable(socket: Path, service: str, backend: str, as_json: bool) -> None:
     _print(_change(socket, "disable", service, backend), as_json, f"{backend} of {service} is disabled")
 
 
-@click.command()
-@_service
-@_backend
+@_about_a_backend
 @click.argument("weight", metavar="WEIGHT|default")
-@_json
-@click.pass_obj
 def weight(socket: Path, service: str, backend: str, weight: str, as_json: bool) -> None:
     """Give a backend another weight, or the configured one back.
 
@@ -98,12 +88,8 @@ def weight(socket: Path, service: str, backend: str, weight: str, as_json: bool)
     _print(answer, as_json, f"{backend} of {service} has weight {weight}")
 
 
-@click.command()
-@_service
-@_backend
+@_about_a_backend
 @click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
-@_json
-@click.pass_obj
 def add(socket: Path, service: str, backend: str, weight: int, as_json: bool) -> None:
     """Add a backend until the next reload; write it into the configuration to keep it.
 
@@ -115,11 +101,7 @@ def add(socket: Path, service: str, backend: str, weight: int, as_json: bool) ->
     _print(answer, as_json, f"{backend} is a backend of {service} until the next reload")
 
 
-@click.command()
-@_service
-@_backend
-@_json
-@click.pass_obj
+@_about_a_backend
 def remove(socket: Path, service: str, backend: str, as_json: bool) -> None:
     """Remove a backend until the next reload; its flows go to others with their next packet.
 

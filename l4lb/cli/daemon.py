@@ -17,8 +17,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
-from aiohttp import web
-
 from l4lb import __version__
 from l4lb.cli import views
 from l4lb.cli.assembly import learning_rules, machine_key, make_designer
@@ -48,7 +46,7 @@ from l4lb.net.host import HostNeeds, prepare_host, restore_host
 from l4lb.net.journal import Journal
 from l4lb.net.lock import RunLock
 from l4lb.net.logs import log
-from l4lb.net.metrics import read_process, start_metrics
+from l4lb.net.metrics import MetricsSite, read_process
 from l4lb.net.privilege import demand_net_admin
 from l4lb.net.probe import choose_datapath, probe_host
 from l4lb.net.routes import find_paths
@@ -81,7 +79,7 @@ class Daemon:
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
         self._watch = Watch(self._keeper, self._begun)
-        self._metrics: web.AppRunner | None = None
+        self._metrics = MetricsSite(self.metrics)
         self._installed = False
 
     @property
@@ -170,8 +168,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._by_signal, self.reload, "reload")
         loop.add_signal_handler(signal.SIGUSR2, self._by_signal, self.replace, "replacement")
         await self._admin.start()
-        if self.first_config.metrics is not None:
-            self._metrics = await start_metrics(self.first_config.metrics, self.metrics)
+        await self._metrics.move(self.first_config.metrics)
         for work in (self._expire(), self._keeper.follow(), self._watch.run(), systemd.feed_watchdog()):
             task = loop.create_task(work)
             task.add_done_callback(self._work_ended)
@@ -186,7 +183,7 @@ class Daemon:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._admin.stop()
-            await self._stop_metrics()
+            await self._metrics.stop()
         if self.failures:
             raise L4lbError("; ".join(self.failures))
 
@@ -244,11 +241,6 @@ class Daemon:
         log("worker failed", level=logging.ERROR, why=why)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    async def _stop_metrics(self) -> None:
-        if self._metrics is not None:
-            await self._metrics.cleanup()
-            self._metrics = None
-
     def _work_ended(self, task: asyncio.Task[None]) -> None:
         """What keeps the daemon true must not end unnoticed: then the daemon ends, to be started anew."""
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -269,7 +261,10 @@ class Daemon:
         """Reads the configuration again and changes what differs; on any error the old one goes on."""
         systemd.notify_reloading()
         try:
-            return await self._keeper.reload(self._load_again, dry_run=dry_run)
+            answer = await self._keeper.reload(self._load_again, dry_run=dry_run)
+            # Not before: what is balanced does not depend on who may look.
+            await self._metrics.move(self._keeper.roster.config.metrics)
+            return answer
         finally:
             systemd.notify(READY=1)
 
@@ -356,13 +351,14 @@ class Daemon:
             self._refuse_fixed(load(self.config_path))
             await try_program("check", "--config", str(self.config_path))
             await self._admin.stop()
-            await self._stop_metrics()
+            await self._metrics.stop()
             await self._watch.close()
             try:
                 self._hand_over()
             finally:
                 await self._admin.start()
                 self._watch.begin()
+                await self._metrics.move(self._keeper.roster.config.metrics)
 
     def _hand_over(self) -> None:
         assert self._crew is not None and self._designer is not None and self._slow_path is not None

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from l4lb.control.difference import describe_difference
@@ -23,6 +24,8 @@ from l4lb.net.logs import log
 
 Json = dict[str, Any]
 CarryOut = Callable[[L4Config, Iterable[tuple[Key, OnDown]]], None]
+News = Callable[[Roster], bool]
+"""What a check has to say to a roster; true where that changes it."""
 _RETRY_S = 1.0
 _ADMIN = {"drain": Admin.DRAINING, "enable": Admin.ENABLED, "disable": Admin.DISABLED}
 ACTIONS = (*_ADMIN, "weight", "add", "remove")
@@ -39,6 +42,8 @@ class Keeper:
         self.on_settled: Callable[[], None] = lambda: None
         """Called after every change, in the event loop."""
         self._carry_out = carry_out
+        self._meanwhile: list[News] | None = None
+        """What checks say while a change is at work, in order."""
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
 
@@ -92,18 +97,23 @@ class Keeper:
 
     def report(self, key: Key, *, up: bool, out: bool, why: str) -> None:
         """What checks found; carried out soon."""
-        if self.roster.report(key, up=up, out=out, why=why, now_s=time.monotonic()):
+        if self._hear(partial(Roster.report, key=key, up=up, out=out, why=why, now_s=time.monotonic())):
             word = "up" if up and not out else "down"
             log(f"backend {word}", service=key[0], backend=key[1], why=why, level=logging.WARNING)
-            self._wake.set()
 
     def weigh(self, key: Key, weight: int) -> None:
         """The weight that a backend wishes for, as a check has it; carried out soon."""
-        member = self.roster.of(key[0]).get(key[1])
-        if member is not None and member.weight != weight:
-            member.weight = weight
+        if self._hear(partial(Roster.weigh, key=key, weight=weight)):
             log("backend weight", service=key[0], backend=key[1], weight=weight, by="check")
+
+    def _hear(self, news: News) -> bool:
+        """Takes news in; True where they are some."""
+        if self._meanwhile is not None:
+            self._meanwhile.append(news)
+        changed = news(self.roster)
+        if changed:
             self._wake.set()
+        return changed
 
     async def follow(self) -> None:
         """Carries out what checks and slow starts change, until it is cancelled."""
@@ -122,14 +132,20 @@ class Keeper:
                     log("a change failed and is tried again", level=logging.ERROR, why=error)
 
     async def _adopt(self, roster: Roster, *, only_if_changed: bool = False) -> None:
-        changed = roster.settle(time.monotonic())
-        if changed or not only_if_changed:
-            config, ended = roster.effective_config(), list(roster.ended())
-            await asyncio.to_thread(self._carry_out, config, ended)
-        # What checks reported meanwhile must not be lost with the roster that they reported to.
-        for member in self.roster.members():
-            if roster.report(member.key, up=member.up, out=member.out, why=member.why, now_s=member.since):
-                self._wake.set()
+        """Makes a roster, a copy that nobody waited with, the one that is true."""
+        self._meanwhile = []
+        try:
+            changed = roster.settle(time.monotonic())
+            if changed or not only_if_changed:
+                config, ended = roster.effective_config(), list(roster.ended())
+                await asyncio.to_thread(self._carry_out, config, ended)
+            # What checks said meanwhile must not be lost with the roster that they said it to. It came after
+            # what was wished, so it has the last word.
+            for news in self._meanwhile:
+                if news(roster):
+                    self._wake.set()
+        finally:
+            self._meanwhile = None
         self.roster = roster
         self.on_settled()
 

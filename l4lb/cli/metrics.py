@@ -9,15 +9,6 @@ import click
 from l4lb.net.client import Client
 
 
-class _TextClient(Client):
-    """Also answers that are not JSON."""
-
-    def text(self, route: str) -> str:
-        """The answer of `route` as it is."""
-        with self._request("GET", route, {}) as response:
-            return response.read().decode()
-
-
 @click.command("metrics")
 @click.pass_obj
 def command(socket: Path) -> None:
@@ -29,4 +20,4 @@ def command(socket: Path) -> None:
     Example:
       l4lb metrics | grep l4lb_backend_flows
     """
-    print(_TextClient(socket).text("/metrics"), end="", flush=True)
+    print(Client(socket).text("/metrics"), end="", flush=True)

@@ -28,7 +28,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from l4lb.control.elements import SIZES, is_guarded, text
-from l4lb.control.rule_words import CLEAR_MARK, IS_LEARNED, OUR_MARK, STAYS, address_type, ip
+from l4lb.control.rule_words import (
+    CLEAR_MARK,
+    IS_LEARNED,
+    OUR_MARK,
+    STAYS,
+    address_type,
+    ip,
+    learning_chains,
+)
 from l4lb.control.rules import LEASE_S
 from l4lb.control.ruleset import Ruleset
 from l4lb.dataplane.table import MAX_FRONTENDS, MAX_SLOTS, ServiceEntry, Table, forward_mark
@@ -80,11 +88,6 @@ class FastPlan:
     services: Sequence[Service]
     backends: Collection[tuple[Address, str]]
     learned_size: int
-
-
-def learning_chains(family: int) -> tuple[str, str]:
-    """The chains that learn and forget a flow; `l4lb.net.fastrules` fills them."""
-    return f"learn{family}", f"forget{family}"
 
 
 def ways_in(plan: FastPlan, sight: Sight) -> list[Device]:

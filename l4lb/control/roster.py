@@ -209,6 +209,15 @@ class Roster:
             member.up_since = now_s
         return True
 
+    def weigh(self, key: Key, weight: int) -> bool:
+        """The weight that a check says a backend wishes for; true where it changes something."""
+        service, backend = key
+        member = self._services.get(service, {}).get(backend)
+        if member is None or member.weight == weight:
+            return False
+        member.weight = weight
+        return True
+
     def settle(self, now_s: float) -> bool:
         """Computes states and effective weights; true where an effective weight changed."""
         changed = False

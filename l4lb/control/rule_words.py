@@ -45,6 +45,12 @@ def flow_back(family: int) -> str:
     return f"{header} daddr . {header} saddr . meta l4proto . th dport . th sport"
 
 
+def learning_chains(family: int) -> tuple[str, str]:
+    """The chains that make the kernel learn and forget a flow. The `nft` program cannot write their rules:
+    `l4lb.net.nft.add_learning_rules` does, and `l4lb.net.fastrules` those of the fast path."""
+    return f"learn{family}", f"forget{family}"
+
+
 def to(family: int) -> str:
     """The endpoint that a packet goes to."""
     return f"{ip(family)} daddr . meta l4proto . th dport"

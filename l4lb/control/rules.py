@@ -30,7 +30,7 @@ from l4lb.control.elements import (
 )
 from l4lb.control.pool import MAX_ADDRESSES
 from l4lb.control.rule_plan import RulePlan
-from l4lb.control.rule_words import address_type, flow, quoted_destination
+from l4lb.control.rule_words import address_type, flow, learning_chains, quoted_destination
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.way_back import WayBack, answer_rules
 from l4lb.control.way_in import WayIn
@@ -51,12 +51,6 @@ _HOOKS = {
     "no_redirects": "type filter hook output priority 0",
 }
 COUNTERS = ("undecided", "fragments", "denied", "martians", "hashed", "passed", "icmp_excess")
-
-
-def learning_chains(family: int) -> tuple[str, str]:
-    """The chains that make the kernel learn and forget a flow; `l4lb.net.nft.add_learning_rules` fills
-    them."""
-    return f"learn{family}", f"forget{family}"
 
 
 def describe_rules(

@@ -39,6 +39,11 @@ class Client:
         with self._request("GET", route, query) as response:
             return json.loads(response.read())
 
+    def text(self, route: str) -> str:
+        """The answer of `route` as it is."""
+        with self._request("GET", route, {}) as response:
+            return response.read().decode()
+
     def rows(self, route: str, **query: str) -> Iterator[dict[str, Any]]:
         """The rows of `route`, as they arrive."""
         with self._request("GET", route, query) as response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from l4lb.control.elements import SIZES
-from l4lb.control.fastpath import learning_chains
+from l4lb.control.rule_words import learning_chains
 from l4lb.dataplane.table import MARK_MASK, MARK_PENDING
 from l4lb.net.expressions import (
     DELETE,

@@ -1,10 +1,12 @@
-"""Reads the operator's files, with limits."""
+"""Reads the operator's files, with limits, and writes our own."""
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from l4lb.control.message import error_at, printable
 from l4lb.errors import ConfigError
@@ -47,6 +49,16 @@ def read_config(path: str | Path) -> str:
             "",
             f"byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8",
         ) from None
+
+
+def write_durably(path: Path, value: Any) -> None:
+    """Writes a value as JSON. Whatever happens, the file holds it whole or what it held before. OSError."""
+    draft = path.with_name(f"{path.name}.new")
+    with draft.open("w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
 
 
 def _read_at_most(descriptor: int, size: int) -> bytes:

@@ -7,11 +7,11 @@ goes on from it (the values of before the *first* run are the ones to put back),
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from l4lb.errors import L4lbError
+from l4lb.net.files import write_durably
 
 
 @dataclass(slots=True)
@@ -39,12 +39,7 @@ class Journal:
             self.path.unlink(missing_ok=True)
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self.path.with_suffix(".new")
-        with draft.open("w") as file:
-            json.dump(asdict(self.changes), file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.path)
+        write_durably(self.path, asdict(self.changes))
 
     def _read(self) -> Changes:
         try:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from l4lb.errors import L4lbError
+from l4lb.net.files import write_durably
 
 
 @dataclass(slots=True)
@@ -58,12 +59,7 @@ class RealServerJournal:
             if self.made == Made():
                 self.path.unlink(missing_ok=True)
                 return
-            draft = self.path.with_name(f"{self.path.name}.new")
-            with draft.open("w") as file:
-                json.dump(asdict(self.made), file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
+            write_durably(self.path, asdict(self.made))
         except OSError as error:
             raise L4lbError(f"{self.path}: cannot be written: {error.strerror}") from error
 

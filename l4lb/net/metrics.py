@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -36,7 +37,39 @@ def metrics_response(text: str) -> web.Response:
     return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})
 
 
-async def start_metrics(listen: tuple[Address, int], metrics: Callable[[], str]) -> web.AppRunner:
+class MetricsSite:
+    """`GET /metrics` on TCP, where the configuration wants it; `metrics` makes the text of one scrape."""
+
+    def __init__(self, metrics: Callable[[], str]) -> None:
+        self._metrics = metrics
+        self._listen: tuple[Address, int] | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def move(self, listen: tuple[Address, int] | None) -> None:
+        """Serves there from now on, or nowhere. On an error, an L4lbError, it serves where it did."""
+        before = self._listen
+        if listen == before:
+            return
+        await self.stop()  # first: the new address may be of the old one's port
+        if listen is None:
+            return
+        try:
+            self._runner = await _start(listen, self._metrics)
+            self._listen = listen
+        except L4lbError:
+            with contextlib.suppress(L4lbError):
+                await self.move(before)
+            raise
+
+    async def stop(self) -> None:
+        """Serves nowhere."""
+        self._listen = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+
+async def _start(listen: tuple[Address, int], metrics: Callable[[], str]) -> web.AppRunner:
     """Serves `GET /metrics` on TCP until the runner that is returned is cleaned up.
 
     `metrics` makes the text of one scrape. L4lbError where the address cannot be listened on.

@@ -5,12 +5,11 @@ Client, gateway and servers share the machine's cores on every side alike.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 
 from tests.bench import peers, sides, web
 from tests.bench.report import Better, Measure, Target
-from tests.bench.runner import Series, Settings, alternate, progress
+from tests.bench.runner import Series, Settings
 
 ABOUT = "HTTP connections and requests a second beside DNAT, HAProxy and nginx stream"
 PROGRAMS = ("haproxy", "nft", "nginx", "wrk")
@@ -30,20 +29,7 @@ def run(settings: Settings) -> list[Measure]:
         sides.balanced("auto", "auto", web.PORT),
         sides.balanced("rewrite", "rewrite", web.PORT, workers=1),
     ]
-    progress("bench: setting up")
-    with contextlib.ExitStack() as stack:
-        ready = {side.name: web.set_up(side, stack) for side in every}
-        progress("\n")
-        closed = alternate(
-            {name: up.measurement(settings.seconds, close=True) for name, up in ready.items()},
-            settings.runs,
-            "new connections,",
-        )
-        kept = alternate(
-            {name: up.measurement(settings.seconds, close=False) for name, up in ready.items()},
-            settings.runs,
-            "requests,",
-        )
+    closed, kept = web.measure_sides(every, settings)
     new = (Target(1.0, of=sides.HAPROXY), Target(1.3, of=sides.STREAM))
     return [
         *_measures("new_connections_per_s", "connections/s", "more", closed["per_s"], new),

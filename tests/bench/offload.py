@@ -37,21 +37,7 @@ def run(settings: Settings) -> list[Measure]:
 
 
 def _web(settings: Settings) -> list[Measure]:
-    every = _sides(web.PORT)
-    progress("bench: setting up")
-    with contextlib.ExitStack() as stack:
-        ready = {side.name: web.set_up(side, stack) for side in every}
-        progress("\n")
-        closed = alternate(
-            {name: up.measurement(settings.seconds, close=True) for name, up in ready.items()},
-            settings.runs,
-            "new connections,",
-        )
-        kept = alternate(
-            {name: up.measurement(settings.seconds, close=False) for name, up in ready.items()},
-            settings.runs,
-            "requests,",
-        )
+    closed, kept = web.measure_sides(_sides(web.PORT), settings)
     new = (Target(1.2, of=sides.DNAT), Target(1.4, of=sides.HAPROXY))
     requests = (Target(0.95, of=sides.DNAT), Target(1.5, of=sides.HAPROXY))
     return [

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.bench import ours, peers
 from tests.bench.errors import BenchError
-from tests.bench.runner import Sample, progress
+from tests.bench.runner import Sample, Series, Settings, alternate, progress
 from tests.bench.sides import Side
 from tests.support.lab import Lab, Process, unique_prefix, wait_for
 
@@ -61,6 +61,22 @@ class Web:
             raise BenchError(f"wrk gave no rate: {said.strip()}")
         errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", said)
         return {"per_s": float(rate[1]), "errors": float(sum(map(int, errors.groups()))) if errors else 0.0}
+
+
+def measure_sides(
+    every: Sequence[Side], settings: Settings
+) -> tuple[dict[str, dict[str, Series]], dict[str, dict[str, Series]]]:
+    """New connections, then requests on kept ones, of every side in turns: by quantity and side."""
+    progress("bench: setting up")
+    with contextlib.ExitStack() as stack:
+        ready = {side.name: set_up(side, stack) for side in every}
+        progress("\n")
+
+        def measure(close: bool, what: str) -> dict[str, dict[str, Series]]:
+            ways = {name: up.measurement(settings.seconds, close=close) for name, up in ready.items()}
+            return alternate(ways, settings.runs, what)
+
+        return measure(close=True, what="new connections,"), measure(close=False, what="requests,")
 
 
 def set_up(side: Side, stack: contextlib.ExitStack, backends: int = BACKENDS) -> Web:

@@ -61,13 +61,18 @@ def get(
         bound = (local or ("::" if ":" in address else ""), source)
         connection = http.client.HTTPConnection(address, port, timeout=timeout, source_address=bound)
         try:
-            connection.request("GET", "/")
-            answer = connection.getresponse()
-            answer.read()
-            assert answer.status == 200
-            return answer.headers["X-Backend"]
+            return request(connection)
         finally:
             connection.close()
+
+
+def request(connection: http.client.HTTPConnection) -> str:
+    """One HTTP request on this connection; the name of the backend that answered."""
+    connection.request("GET", "/")
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == 200
+    return answer.headers["X-Backend"]
 
 
 def ask(
@@ -94,6 +99,11 @@ def shares(answers: list[str]) -> dict[str, int]:
 def explained(running: Balancer, client: str, service: str) -> dict:
     """`l4lb explain --json`."""
     return json.loads(running.command("explain", client, service, "--json"))
+
+
+def to_user_space(running: Balancer) -> int:
+    """How many packets were queued since the start."""
+    return sum(queue["packets"] for queue in running.status()["queues"])
 
 
 def wait_flows(running: Balancer, count: int) -> None:

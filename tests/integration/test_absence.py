@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway import VIP4, VIP6, ask, get, serving
+from tests.integration.gateway import VIP4, VIP6, ask, get, request, serving
 from tests.support.lab import Lab, unique_prefix
 from tests.support.scenarios import balancer
 
@@ -88,13 +88,6 @@ def test_a_running_connection_goes_on_without_the_daemon_and_with_the_next(kille
     assert [request(connection) for connection in connections] == names
     for connection in connections:
         connection.close()
-
-
-def request(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.headers["X-Backend"]
 
 
 def test_drop_is_silent_and_counted(killed):

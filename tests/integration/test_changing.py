@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,27 @@ def test_explain_agrees_with_what_happens(lab):
         assert running.status()["reasons"]["scheduled"] == 12
         nobody = explained(running, "10.1.0.2:1000", "203.0.113.99:80/tcp")
         assert (nobody["service"], nobody["reason"], nobody["backend"]) == (None, "not_balanced", None)
+
+
+def test_a_reload_moves_the_metrics(lab):
+    def scrape(port: int) -> str:
+        with (
+            lab.gateway.enter(),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as said,
+        ):
+            return said.read().decode()
+
+    def config(metrics: str) -> str:
+        return CONFIG.format(datapath=f"mark\n  metrics: {metrics}", backends=ALL)
+
+    with balancing(lab, config("127.0.0.1:9100")) as running:
+        assert "l4lb_ready 1" in scrape(9100)
+        write(lab, config("127.0.0.1:9101"))
+        assert "l4.metrics changes" in running.command("reload")
+        assert "l4lb_ready 1" in scrape(9101)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            scrape(9100)
+        write(lab, config("192.0.2.1:9102"))  # an address of nobody here
+        with pytest.raises(LabError, match=r"l4\.metrics: 192\.0\.2\.1:9102: cannot be listened on"):
+            running.command("reload")
+        assert "l4lb_ready 1" in scrape(9101)

@@ -15,7 +15,7 @@ import pytest
 from scapy.layers.inet import IP, UDP
 from scapy.layers.l2 import Dot1Q, Ether
 
-from tests.integration.gateway import VIP4, VIP6, balancing, serving
+from tests.integration.gateway import VIP4, VIP6, balancing, request, serving, to_user_space
 from tests.support import servers
 from tests.support.lab import Host, Lab, unique_prefix, wait_for
 from tests.support.scenarios import balancer
@@ -109,17 +109,6 @@ def passed(host: Host) -> int:
 
 def row(running: Balancer, service: str, backend: str) -> dict:
     return next(r for r in running.backends() if (r["service"], r["backend"]) == (service, backend))
-
-
-def to_user_space(running: Balancer) -> int:
-    return sum(queue["packets"] for queue in running.status()["queues"])
-
-
-def request(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.headers["X-Backend"]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, serving
+from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, request, serving, to_user_space
 from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
 
@@ -51,17 +51,6 @@ def kept(lab: Lab, address: str = VIP4, source: int = 0) -> Iterator[http.client
         yield connection
     finally:
         connection.close()
-
-
-def request(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.headers["X-Backend"]
-
-
-def to_user_space(running: Balancer) -> int:
-    return sum(queue["packets"] for queue in running.status()["queues"])
 
 
 def flows(running: Balancer, *words: str) -> list[dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from ipaddress import ip_address
 from pathlib import Path
@@ -19,7 +21,7 @@ from scapy.layers.inet import TCP
 from scapy.utils import PcapNgReader
 
 from l4lb.errors import L4lbError
-from l4lb.net.metrics import read_process, start_metrics
+from l4lb.net.metrics import MetricsSite, read_process
 from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, serving
 from tests.support.lab import Lab
 from tests.support.scenarios.balancer import PROGRAM, Balancer
@@ -230,28 +232,46 @@ class TestTop:
         os.close(controller)
 
 
-def test_metrics_on_tcp():
-    async def scrape() -> tuple[str, str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        listen = (ip_address("127.0.0.1"), port)
-        runner = await start_metrics(listen, lambda: "l4lb_up 1\n")
-        try:
-            with pytest.raises(L4lbError, match=rf"l4\.metrics: 127\.0\.0\.1:{port}: cannot be listened on"):
-                await start_metrics(listen, lambda: "")
+def scrape(port: int) -> tuple[str, str]:
+    """Type and text of the metrics on a port of this host."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return answer.headers["Content-Type"], answer.read().decode()
 
-            def ask() -> tuple[str, str]:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                    return answer.headers["Content-Type"], answer.read().decode()
 
-            return await asyncio.to_thread(ask)
-        finally:
-            await runner.cleanup()
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in held:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in held]
 
-    kind, text = asyncio.run(scrape())
-    assert kind == "text/plain; version=0.0.4; charset=utf-8"
-    assert text == "l4lb_up 1\n"
+
+def test_metrics_on_tcp_move_and_stay_where_they_are_if_they_cannot():
+    first, second, taken = free_ports(3)
+    local = ip_address("127.0.0.1")
+    kind, text = "text/plain; version=0.0.4; charset=utf-8", "l4lb_up 1\n"
+
+    async def play() -> None:
+        site = MetricsSite(lambda: text)
+        await site.move((local, first))
+        assert await asyncio.to_thread(scrape, first) == (kind, text)
+        # The same port on more addresses is free as soon as it has been given up.
+        await site.move((ip_address("0.0.0.0"), first))
+        assert await asyncio.to_thread(scrape, first) == (kind, text)
+        await site.move((local, second))
+        assert await asyncio.to_thread(scrape, second) == (kind, text)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            await asyncio.to_thread(scrape, first)
+        with socket.create_server(("127.0.0.1", taken)):
+            why = rf"l4\.metrics: 127\.0\.0\.1:{taken}: cannot be listened on"
+            with pytest.raises(L4lbError, match=why):
+                await site.move((local, taken))
+            assert await asyncio.to_thread(scrape, second) == (kind, text)
+        await site.move(None)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            await asyncio.to_thread(scrape, second)
+
+    asyncio.run(play())
 
 
 def test_what_a_process_costs():

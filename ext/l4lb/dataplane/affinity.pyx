@@ -4,7 +4,7 @@ from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.nativetable cimport BackendView, pthread_mutex_destroy, pthread_mutex_init, zeros
 from l4lb.dataplane.packet cimport FAMILY_IPV6, same_addr
-from l4lb.dataplane.sources cimport source_hash
+from l4lb.dataplane.sources cimport group_number
 
 cdef enum:
     GROUPS = 32768
@@ -32,15 +32,14 @@ cdef void affinities_close(Affinities* affinities) noexcept nogil:
 
 cdef Client client_of(Affinities* affinities, const ServiceView* service, const Packet* packet) noexcept nogil:
     cdef Client client
-    cdef uint64_t hash
     client.family = packet.protocol & FAMILY_IPV6
     client.number = service.number
     client.network = packet.source
     client.network.hi &= service.affinity_masks[client.family != 0].hi
     client.network.lo &= service.affinity_masks[client.family != 0].lo
-    hash = source_hash(&affinities.key, &client.network, client.family)
-    hash ^= client.number * <uint64_t>0x9E3779B97F4A7C15
-    client.group = affinities.places + GROUP * <size_t>((hash >> 32) & (GROUPS - 1))
+    client.group = affinities.places + GROUP * group_number(
+        &affinities.key, client.number, &client.network, client.family, GROUPS
+    )
     return client
 
 

@@ -36,6 +36,9 @@ cdef Sources* sources_open() except NULL
 cdef void sources_close(Sources* sources) noexcept nogil
 
 cdef uint64_t source_hash(const Key* key, const Addr* address, uint8_t family) noexcept nogil
+# Which of `groups`, a power of two, is that of a client of a service.
+cdef size_t group_number(const Key* key, uint32_t number, const Addr* address, uint8_t family,
+                         size_t groups) noexcept nogil
 
 # Whether this client may begin a flow of the service; one that may is counted.
 cdef bint sources_begin(Sources* sources, const ServiceView* service, const Addr* address, uint8_t family,

@@ -2,7 +2,7 @@
 from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from l4lb.dataplane.hashing cimport sip_ipv4, sip_words
+from l4lb.dataplane.hashing cimport Key, sip_ipv4, sip_words
 from l4lb.dataplane.nativetable cimport (
     pthread_mutex_destroy,
     pthread_mutex_init,
@@ -42,10 +42,14 @@ cdef uint64_t source_hash(const Key* key, const Addr* address, uint8_t family) n
     return sip_ipv4(key, <uint32_t>address.lo)
 
 
+cdef size_t group_number(const Key* key, uint32_t number, const Addr* address, uint8_t family,
+                         size_t groups) noexcept nogil:
+    cdef uint64_t hash = source_hash(key, address, family) ^ number * <uint64_t>0x9E3779B97F4A7C15
+    return <size_t>(hash >> 32) & (groups - 1)
+
+
 cdef Source* group_of(Sources* sources, uint32_t number, const Addr* address, uint8_t family) noexcept nogil:
-    cdef uint64_t hash = source_hash(&sources.key, address, family)
-    hash ^= number * <uint64_t>0x9E3779B97F4A7C15
-    return sources.places + GROUP * <size_t>((hash >> 32) & (GROUPS - 1))
+    return sources.places + GROUP * group_number(&sources.key, number, address, family, GROUPS)
 
 
 cdef Source* find_in(Source* group, uint32_t number, const Addr* address, uint8_t family) noexcept nogil:

@@ -11,10 +11,10 @@ import contextlib
 from pathlib import Path
 
 from tests.support import servers
-from tests.support.lab import ROOT, Host, LabError, wait_for
+from tests.support.lab import Host, LabError, wait_for
 from tests.support.scenarios.base import IncapableError, Result, Stage
-from tests.support.scenarios.dsr import WORDS, PastTheGateway
-from tests.support.scenarios.scenario import VIP4, VIP6, Counted, Load, Played
+from tests.support.scenarios.dsr import WORDS, PastTheGateway, past_the_gateway
+from tests.support.scenarios.scenario import Played
 
 ARRIVAL_TIMEOUT_S = 5.0
 TUN = Path("/dev/net/tun")
@@ -62,20 +62,9 @@ class InTunnels(PastTheGateway):
         return sum(count["ipip"] + count["gue"] for count in counts)
 
 
-SCENARIO = Counted(
-    name="tunnel",
-    title="tunnels: HTTP in IPIP, UDP in GUE, to backends that answer past the gateway",
-    config=ROOT / "examples/tunnel.yaml",
-    shape="past-gateway",
-    http_port=80,  # packets keep the port that the client addressed
-    loads=(
-        Load("http", "web", VIP4, 80, share=0.5),
-        Load("http", "web-v6", VIP6, 80, share=0.5),
-        Load("udp", "echo", VIP4, servers.ECHO_PORT),
-    ),
-    witness=InTunnels,
-    hints=(
-        ("b1", "tail -n 3 {directory}/b1-decapsulator.jsonl"),
-        ("gateway", "nft list counters table inet demo"),
-    ),
+SCENARIO = past_the_gateway(
+    "tunnel",
+    "tunnels: HTTP in IPIP, UDP in GUE, to backends that answer past the gateway",
+    InTunnels,
+    ("b1", "tail -n 3 {directory}/b1-decapsulator.jsonl"),
 )
