@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from l4lb.cli import output
 from l4lb.cli.onlooker import Event, Onlooker, make_wish, say_ready, until_interrupted, wish_options
+from l4lb.console import output
 
 
 @click.command("capture")

@@ -3,39 +3,27 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from l4lb.cli import output
-from l4lb.errors import L4lbError
-
-_POLL_S = 0.5
+from l4lb.console import output
+from l4lb.console.options import drain_options, json_option
+from l4lb.console.waiting import wait_for_none
 
 _service = click.argument("service")
 _backend = click.argument("backend")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
 def _about_a_backend(function: Callable[..., None]) -> click.Command:
     """A command that is given a service and one of its backends."""
-    return click.command()(_service(_backend(_json(click.pass_obj(function)))))
+    return click.command()(_service(_backend(json_option(click.pass_obj(function)))))
 
 
 @_about_a_backend
-@click.option("--wait", is_flag=True, help="Return when its last flow has ended.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0),
-    default=300.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long to wait; then exit code 1.",
-)
+@drain_options
 def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, as_json: bool) -> None:
     """Let a backend's flows end and give it no new ones.
 
@@ -45,7 +33,13 @@ def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, 
     """
     answer = _change(socket, "drain", service, backend)
     if wait:
-        answer["flows"] = _wait_for_end(socket, service, backend, timeout, quiet=as_json)
+        answer["flows"] = wait_for_none(
+            lambda: _live_flows(socket, service, backend),
+            f"{backend} of {service}",
+            "flows",
+            timeout,
+            quiet=as_json,
+        )
     _print(answer, as_json, f"{backend} of {service} takes no new flows")
 
 
@@ -116,7 +110,7 @@ def remove(socket: Path, service: str, backend: str, as_json: bool) -> None:
 @click.command()
 @click.option("--service", required=True, metavar="NAME", help="The flows of this service.")
 @click.option("--backend", metavar="BACKEND", help="Only those to this backend.")
-@_json
+@json_option
 @click.pass_obj
 def flush(socket: Path, service: str, backend: str | None, as_json: bool) -> None:
     """Forget flows. Their next packets are decided as those of new ones.
@@ -137,22 +131,6 @@ def _change(socket: Path, action: str, service: str, backend: str, **more: Any) 
         f"/backends/{action}", {"service": service, "backend": backend, **more}
     )
     return answer
-
-
-def _wait_for_end(socket: Path, service: str, backend: str, timeout: float, *, quiet: bool) -> int:
-    """Waits until the backend has no live flows, and says how many are left now and then; 0, or L4lbError."""
-    deadline = time.monotonic() + timeout
-    said = None
-    while True:
-        left = _live_flows(socket, service, backend)
-        if left == 0:
-            return 0
-        if time.monotonic() > deadline:
-            raise L4lbError(f"{backend} of {service} still has {left} flows after {timeout:g} s")
-        if left != said and not quiet:
-            print(f"{backend}: {left} flows left", file=sys.stderr)
-            said = left
-        time.sleep(_POLL_S)
 
 
 def _live_flows(socket: Path, service: str, backend: str) -> int:

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +13,13 @@ from typing import Any, NoReturn
 import click
 
 from l4lb import __version__
-from l4lb.cli import capture, changing, metrics, output, replay, top, trace
+from l4lb.cli import capture, changing, metrics, replay, top, trace
 from l4lb.cli.realserver import real_server
+from l4lb.console import output
+from l4lb.console.options import config_option, json_option
+from l4lb.console.shell import CONTEXT, EXIT_CODES, run_command
 from l4lb.errors import ConfigError, L4lbError
 
-_DEFAULT_CONFIG = Path("/etc/l4lb/l4lb.yaml")
 _DEFAULT_SOCKET = Path("/run/l4lb/l4lb.sock")
 _DOWN_TIMEOUT_S = 15
 _BACKEND_COLUMNS = (
@@ -57,26 +58,8 @@ _FLOW_COLUMNS = (
     ("SOURCE", "source"),
 )
 
-config_option = click.option(
-    "-c",
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default=_DEFAULT_CONFIG,
-    show_default=True,
-    metavar="FILE",
-    help="The configuration.",
-)
-json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON: one object, or one object a line."
-)
 
-
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 failed, 2 command line or configuration wrong, "
-    "3 privilege or kernel feature missing, 4 no daemon answers.",
-)
+@click.group(context_settings=CONTEXT, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="l4lb")
 @click.option(
     "--socket",
@@ -500,17 +483,4 @@ def _print_reasons(reasons: dict[str, int]) -> None:
 
 def main() -> NoReturn:
     """Runs the command; every error becomes one line and an exit code."""
-    try:
-        code = cli.main(standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        command = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "l4lb"
-        output.complain(f"{error.format_message().rstrip('.')}; `{command} --help` shows what it takes")
-        sys.exit(error.exit_code)
-    except L4lbError as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        output.complain(str(error))
-        sys.exit(error.exit_code)
+    run_command(cli, "l4lb")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from l4lb.cli import output
+from l4lb.console import output
 from l4lb.errors import ConfigError
 from l4lb.model import Address, Forward
 

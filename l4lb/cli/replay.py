@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from l4lb.cli import output
+from l4lb.console import output
 from l4lb.errors import L4lbError
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from l4lb.cli import output
 from l4lb.cli.rates import Rates, sparkline
+from l4lb.console import output
 from l4lb.errors import L4lbError
 from l4lb.net.client import Client
 

@@ -31,8 +31,9 @@ class _UnixConnection(http.client.HTTPConnection):
 class Client:
     """One request a call. NoDaemonError where no one answers; the daemon's own errors are raised here."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, program: str = "l4lb") -> None:
         self.path = path
+        self.program = program
 
     def get(self, route: str, **query: str) -> Any:
         """The JSON answer of `route`."""
@@ -75,7 +76,9 @@ class Client:
             connection.request(method, target, body)
             return connection.getresponse()
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NoDaemonError(f"{self.path}: no daemon answers; start one with `l4lb run`") from error
+            raise NoDaemonError(
+                f"{self.path}: no daemon answers; start one with `{self.program} run`"
+            ) from error
         except PermissionError as error:
             raise CapabilityError(f"{self.path}: may not be used; run as root or as its group") from error
         except (OSError, http.client.HTTPException) as error:

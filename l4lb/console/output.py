@@ -69,6 +69,6 @@ def console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 
 
-def complain(message: str) -> None:
+def complain(message: str, program: str = "l4lb") -> None:
     """An error as one line on standard error."""
-    print(f"l4lb: {message}", file=sys.stderr, flush=True)
+    print(f"{program}: {message}", file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What the commands of both programs share: how answers look, how errors end a command, the live view."""

@@ -1,0 +1,151 @@
+"""`l7lb backends`: look at backends, and change them while they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from l4lb.console import output
+from l4lb.console.options import drain_options, json_option
+from l4lb.console.waiting import wait_for_none
+from l7.cli.common import ask, print_rows
+
+_COLUMNS = (
+    ("POOL", "pool"),
+    ("BACKEND", "backend"),
+    ("STATE", "state"),
+    ("WEIGHT", "weight"),
+    ("ACTIVE", "active"),
+    ("REQUESTS", "requests"),
+    ("FAILED", "failed"),
+    ("BYTES IN", "bytes_in"),
+    ("BYTES OUT", "bytes_out"),
+    ("WHY", "why"),
+)
+
+
+@click.group("backends")
+def group() -> None:
+    """Look at backends, and change them while they work."""
+
+
+def _about_a_backend(function: Callable[..., None]) -> click.Command:
+    """A command that is given a pool and one of its backends."""
+    pool, backend = click.argument("pool"), click.argument("backend")
+    return group.command()(pool(backend(json_option(click.pass_obj(function)))))
+
+
+@group.command("ls")
+@json_option
+@click.pass_obj
+def ls(socket: Path, as_json: bool) -> None:
+    """List every backend with its state and counters.
+
+    ACTIVE are requests and upgraded connections at this moment, FAILED those that the backend did not answer.
+
+    \b
+    Example:
+      l7lb backends ls
+    """
+    print_rows(ask(socket).rows("/backends"), _COLUMNS, as_json, "backends")
+
+
+@_about_a_backend
+@drain_options
+def drain(socket: Path, pool: str, backend: str, wait: bool, timeout: float, as_json: bool) -> None:
+    """Give a backend no new sessions and let what it has end. Sessions that stick to it go on.
+
+    \b
+    Example:
+      l7lb backends drain web 10.0.0.1:8080 --wait
+    """
+
+    def left() -> int:
+        rows = ask(socket).rows("/backends")
+        return next((row["active"] for row in rows if (row["pool"], row["backend"]) == (pool, backend)), 0)
+
+    answer = _change(socket, "drain", pool, backend)
+    if wait:
+        whose = f"{backend} of {pool}"
+        answer["active"] = wait_for_none(left, whose, "requests", timeout, quiet=as_json)
+    _print(answer, as_json, f"{backend} of {pool} is given no new sessions")
+
+
+@_about_a_backend
+def enable(socket: Path, pool: str, backend: str, as_json: bool) -> None:
+    """Use a drained or disabled backend again.
+
+    \b
+    Example:
+      l7lb backends enable web 10.0.0.1:8080
+    """
+    _print(_change(socket, "enable", pool, backend), as_json, f"{backend} of {pool} is enabled")
+
+
+@_about_a_backend
+def disable(socket: Path, pool: str, backend: str, as_json: bool) -> None:
+    """Take a backend out for maintenance: no new request, not of sessions that stick to it either.
+
+    \b
+    Example:
+      l7lb backends disable web 10.0.0.1:8080
+    """
+    _print(_change(socket, "disable", pool, backend), as_json, f"{backend} of {pool} is disabled")
+
+
+@_about_a_backend
+@click.argument("weight", metavar="WEIGHT|default")
+def weight(socket: Path, pool: str, backend: str, weight: str, as_json: bool) -> None:
+    """Give a backend another weight, or the configured one back.
+
+    \b
+    Example:
+      l7lb backends weight web 10.0.0.1:8080 5
+      l7lb backends weight web 10.0.0.1:8080 default
+    """
+    if weight != "default" and not weight.isdecimal():
+        raise click.BadParameter(f"{weight!r} is neither a whole number nor default")
+    wanted = None if weight == "default" else int(weight)
+    answer = _change(socket, "weight", pool, backend, weight=wanted)
+    _print(answer, as_json, f"{backend} of {pool} has weight {weight}")
+
+
+@_about_a_backend
+@click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
+def add(socket: Path, pool: str, backend: str, weight: int, as_json: bool) -> None:
+    """Add a backend until the next reload; write it into the configuration to keep it.
+
+    \b
+    Example:
+      l7lb backends add web 10.0.0.4:8080 --weight 2
+    """
+    answer = _change(socket, "add", pool, backend, weight=weight)
+    _print(answer, as_json, f"{backend} is a backend of {pool} until the next reload")
+
+
+@_about_a_backend
+def remove(socket: Path, pool: str, backend: str, as_json: bool) -> None:
+    """Remove a backend until the next reload; the requests that it has are still answered.
+
+    \b
+    Example:
+      l7lb backends remove web 10.0.0.4:8080
+    """
+    answer = _change(socket, "remove", pool, backend)
+    _print(answer, as_json, f"{backend} is no backend of {pool} until the next reload")
+
+
+def _change(socket: Path, action: str, pool: str, backend: str, **more: Any) -> dict[str, Any]:
+    wish = {"pool": pool, "backend": backend, **more}
+    answer: dict[str, Any] = ask(socket).post(f"/backends/{action}", wish)
+    return answer
+
+
+def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        output.print_json(answer)
+    else:
+        print(text)

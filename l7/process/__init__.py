@@ -1,0 +1,1 @@
+"""The processes of the proxy: master, steward and workers, and what goes between them."""
