@@ -78,7 +78,7 @@ class Daemon:
         self._fast_path: FastPath | None = None
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
-        self._watch = Watch(self._keeper, self._begun)
+        self._watch = Watch(self._keeper, self._take_beginnings)
         self._metrics = MetricsSite(self.metrics)
         self._installed = False
 
@@ -284,10 +284,11 @@ class Daemon:
         log("flows flushed", service=service, backend=backend or "all", flows=flushed)
         return {"flushed": flushed}
 
-    def _begun(self, key: Key) -> tuple[int, int]:
-        """How many flows to a backend began, and how many tries had no answer or a reset."""
-        totals = views.slot_totals(self.workers, self.design.slots.slot(*key))
-        return totals.begun, totals.failed
+    def _take_beginnings(self) -> dict[Key, tuple[int, int]]:
+        """By backend how many flows began since the last call, and how many failed to."""
+        assert self._crew is not None
+        owner = self.design.slots.owner
+        return {owner(slot): counts for slot, counts in self._crew.take_beginnings().items()}
 
     def _flush(self, slots: list[int]) -> int:
         assert self._crew is not None

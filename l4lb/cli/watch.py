@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 
 from l4lb.cli.keeper import Keeper
@@ -19,19 +19,20 @@ from l4lb.net.checks.monitor import Monitor, Plan
 from l4lb.net.checks.target import Outcome, Target
 
 _PASSIVE_EVERY_S = 0.25
-Begun = Callable[[Key], tuple[int, int]]
-"""How many flows to a backend began since the start, and how many SYNs to it were repeated."""
+TakeBeginnings = Callable[[], Mapping[Key, tuple[int, int]]]
+"""By backend how many flows began since the last call, and how many failed to; only where there were any."""
 
 
 class Watch:
-    """The checks of everything in the keeper's roster; `begun` counts for the passive ones."""
+    """The checks of everything in the keeper's roster; `take_beginnings` counts for the passive ones."""
 
-    def __init__(self, keeper: Keeper, begun: Begun) -> None:
+    def __init__(self, keeper: Keeper, take_beginnings: TakeBeginnings) -> None:
         self._keeper = keeper
-        self._begun = begun
+        self._take_beginnings = take_beginnings
         self._dampeners: dict[Key, Dampener] = {}
         self._judges: dict[Key, tuple[PassiveCheck, PassiveJudge]] = {}
-        self._seen: dict[Key, tuple[int, int]] = {}
+        self._out: set[Key] = set()
+        """Those that a passive check has taken out, and whose end of it has not been told."""
         self._monitor: Monitor | None = None
 
     async def run(self) -> None:
@@ -72,7 +73,8 @@ class Watch:
             for service, member in self._members()
             if service.passive is not None
         }
-        self._seen = {key: seen for key, seen in self._seen.items() if key in self._judges}
+        # Also those that a program before took out, and those whose check is gone meanwhile.
+        self._out = {member.key for member in self._keeper.roster.members() if member.out}
         self._monitor.set_targets(plans)
 
     def _new_dampener(self, key: Key, settings: HealthCheck) -> Dampener:
@@ -108,22 +110,27 @@ class Watch:
         self._tell(key, outcome.why)
 
     def _look_at_flows(self) -> None:
+        """What this costs goes with what happened, not with how many backends there are."""
         now = time.monotonic()
-        for key, (_, judge) in self._judges.items():
-            begun, failed = self._begun(key)
-            was_begun, was_failed = self._seen.get(key, (begun, failed))
-            self._seen[key] = (begun, failed)
-            change = judge.observe(begun - was_begun, failed - was_failed, now)
+        for key, (begun, failed) in self._take_beginnings().items():
+            judged = self._judges.get(key)
+            change = None if judged is None else judged[1].observe(begun, failed, now)
             if change is not None:
+                self._out.add(key)
                 self._tell(key, change.why)
-            elif not judge.is_out(now):
-                self._tell(key, "its time out is over")
+        for key in [key for key in self._out if not self._is_out(key, now)]:
+            self._out.remove(key)
+            self._tell(key, "its time out is over")
+
+    def _is_out(self, key: Key, now_s: float) -> bool:
+        judged = self._judges.get(key)
+        return judged is not None and judged[1].is_out(now_s)
 
     def _tell(self, key: Key, why: str) -> None:
-        dampener, judged = self._dampeners.get(key), self._judges.get(key)
+        dampener = self._dampeners.get(key)
         self._keeper.report(
             key,
             up=dampener is None or dampener.state is State.UP,
-            out=judged is not None and judged[1].is_out(time.monotonic()),
+            out=self._is_out(key, time.monotonic()),
             why=why,
         )

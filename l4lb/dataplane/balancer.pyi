@@ -88,6 +88,10 @@ class Balancer:
     def reasons(self) -> dict[Reason, int]:
         """Packets by reason."""
     def slot_counters(self, slot: int) -> SlotCounters: ...
+    def take_beginnings(self) -> list[tuple[int, int, int]]:
+        """Slots to which TCP flows began, or failed to, since the last call: the slot and how many of
+        each. A pass over counters, for one who asks; `load_counters` does not count.
+        """
     def flow_count(self) -> int: ...
     def flows(self) -> Iterator[Flow]:
         """A snapshot of the remembered flows, in no order."""

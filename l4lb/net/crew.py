@@ -157,6 +157,15 @@ class Crew:
         """How many flows remember a slot, over all workers."""
         return self.workers[0].balancer.slot_counters(slot).flows if self.workers else 0
 
+    def take_beginnings(self) -> dict[int, tuple[int, int]]:
+        """By slot how many flows began, and how many failed to, over all workers since the last call."""
+        found: dict[int, tuple[int, int]] = {}
+        for worker in self.workers:
+            for slot, begun, failed in worker.balancer.take_beginnings():
+                before = found.get(slot, (0, 0))
+                found[slot] = before[0] + begun, before[1] + failed
+        return found
+
     def remove_flows(self, slot: int) -> int:
         """Forgets every flow of a slot, a slice of each table at a time; returns how many."""
         removed = 0

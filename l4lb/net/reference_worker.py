@@ -71,6 +71,11 @@ class ReferenceBalancer:
         with self._lock:
             return self._inner.slot_counters(slot)
 
+    def take_beginnings(self) -> list[tuple[int, int, int]]:
+        """See `Balancer.take_beginnings`."""
+        with self._lock:
+            return self._inner.take_beginnings()
+
     def flow_count(self) -> int:
         """See `Balancer.flow_count`."""
         with self._lock:

@@ -1,4 +1,5 @@
-"""What a balancer costs while nothing happens, and how soon after its start it balances."""
+"""What a balancer costs while nothing happens, with many backends that it watches as well, and how soon after
+its start it balances."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from tests.bench import ours, peers
+from tests.bench import many, ours, peers
 from tests.bench.report import Measure, Target
 from tests.bench.runner import Sample, Settings, alternate, progress
 from tests.bench.usage import cpu_share
 from tests.support.lab import Lab, LabError, Process, unique_prefix, wait_for
 
-ABOUT = "share of a core that the idle balancer uses, and seconds from start to the first answer"
+ABOUT = (
+    "share of a core that the idle balancer uses, also with 5000 backends, and seconds to the first answer"
+)
 PROGRAMS = ("haproxy", "nginx", "nft")
 DEFAULTS = Settings(runs=3, seconds=10.0)
 QUICK = Settings(runs=1, seconds=1.0, quick=True)
@@ -23,6 +26,8 @@ NEEDS_LAB = True
 
 WEB_PORT = 8080
 _START_TIMEOUT_S = 15.0
+_FIRST_CHECKS_S = 5.0
+"""All backends are asked for the first time within an interval."""
 _ATTEMPT_S = 0.05
 _HAPROXY = "haproxy"
 
@@ -45,6 +50,7 @@ def run(settings: Settings) -> list[Measure]:
             settings.runs,
         )
     share, first = found["idle_share"], found["first_answer_s"]
+    watching = _measure_watching(settings)
     return [
         Measure(
             "idle_share",
@@ -62,6 +68,7 @@ def run(settings: Settings) -> list[Measure]:
             {_HAPROXY: first[_HAPROXY]},
             (Target(2, sense="at_most"),),
         ),
+        *watching,
     ]
 
 
@@ -78,6 +85,38 @@ def _measure(lab: Lab, start: Start, seconds: float) -> Callable[[], Sample]:
         return {"first_answer_s": first, "idle_share": share}
 
     return measure
+
+
+def _measure_watching(settings: Settings) -> list[Measure]:
+    """With backends that are watched: by how flows begin, and by TCP every 5 s as well."""
+    services, backends = (5, 100) if settings.quick else (50, 100)
+    passive = {"passive": {"failures": 3, "inhibit": "10s", "longest": "1m"}}
+    kinds = {"passive": passive, "checked": {**passive, "health": {"type": "tcp", "interval": "5s"}}}
+    measures = []
+    for kind, more in kinds.items():
+        with Lab(unique_prefix("bench"), backends=1) as lab:
+            many.prepare(lab)
+            peers.start_web(lab, WEB_PORT, "0.0.0.0")
+            config = many.configuration(services, backends, WEB_PORT, more=more)
+            with many.daemon(lab, config) as (process, _):
+                time.sleep(_FIRST_CHECKS_S)
+                found = alternate(
+                    {"ours": _share(process, settings.seconds)}, settings.runs, f"{kind}, round"
+                )
+        measures.append(
+            Measure(
+                f"idle_share/{services * backends}_{kind}_backends",
+                "of a core",
+                "less",
+                found["share"]["ours"],
+                targets=(Target(0.3, sense="at_most"),),
+            )
+        )
+    return measures
+
+
+def _share(process: Process, seconds: float) -> Callable[[], Sample]:
+    return lambda: {"share": cpu_share(process.pid, lambda: time.sleep(seconds))}
 
 
 def _answered(lab: Lab, process: Process) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ VIP = "203.0.113.10"
 QUEUE_LENGTH = 16384
 READY_TIMEOUT_S = 15.0
 _STOP_TIMEOUT_S = 10.0
-_L4LB = [sys.executable, "-c", "from l4lb.cli.main import main; main()"]
+L4LB = [sys.executable, "-c", "from l4lb.cli.main import main; main()"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +61,25 @@ def start_daemon(
     prefix: Sequence[str] = (),
 ) -> tuple[Process, Path]:
     """Starts `l4lb run` and does not wait; returns the process and its admin socket."""
-    config = lab.directory / "l4lb.yaml"
+    return start_with(lab, _config(datapath, services, workers, queue), prefix=prefix)
+
+
+def start_with(lab: Lab, config: Mapping[str, Any], *, prefix: Sequence[str] = ()) -> tuple[Process, Path]:
+    """The same with a configuration of any kind."""
     socket = lab.directory / "l4lb.sock"
-    # JSON is YAML, and quotes for us.
-    config.write_text(json.dumps(_config(datapath, services, workers, queue), indent=1))
-    argv = [*prefix, *_L4LB, "--socket", str(socket), "run", "-c", str(config)]
+    argv = [*prefix, *L4LB, "--socket", str(socket), "run", "-c", str(write_config(lab, config))]
     return lab.gateway.popen(argv, log="l4lb.log"), socket
 
 
-def wait_ready(process: Process, socket: Path) -> None:
+def write_config(lab: Lab, config: Mapping[str, Any]) -> Path:
+    """Writes the file that the daemon in this lab reads."""
+    path = lab.directory / "l4lb.yaml"
+    # JSON is YAML, and quotes for us.
+    path.write_text(json.dumps(config, indent=1))
+    return path
+
+
+def wait_ready(process: Process, socket: Path, timeout_s: float = READY_TIMEOUT_S) -> None:
     """Returns when the daemon says that it is ready; at once an error when it has ended."""
 
     def ready() -> bool:
@@ -79,7 +89,7 @@ def wait_ready(process: Process, socket: Path) -> None:
         except NoDaemonError:
             return False
 
-    wait_for(ready, READY_TIMEOUT_S, "`l4lb run` to be ready")
+    wait_for(ready, timeout_s, "`l4lb run` to be ready")
 
 
 def status(lab: Lab) -> dict[str, Any]:

@@ -91,14 +91,14 @@ http {{
 """
 
 
-def start_web(lab: Lab, port: int) -> None:
-    """An nginx on every backend that answers at once; ended with the lab."""
+def start_web(lab: Lab, port: int, address: str | None = None) -> None:
+    """An nginx on every backend that answers at once, at `address` or the host's own; ended with the lab."""
     servers = []
     for host in lab.backends:
         text = _WEB.format(
             pid=lab.directory / f"{host.name}.pid",
             connections=CONNECTIONS,
-            address=host.v4,
+            address=address or host.v4,
             port=port,
             count=COUNT_PATH,
         )

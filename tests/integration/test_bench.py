@@ -129,3 +129,15 @@ def test_flood() -> None:
             assert all(0 < value < 110_000 for value in (sent["ours"], *sent["peers"].values()))
         assert found[f"flows_after_flood/{name}"]["ours"] > 0
         assert found[f"memory_growth_mib/{name}"]["peers"].keys() == {"haproxy"}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_idle() -> None:
+    found = measures("idle")
+    assert found["first_answer_s"]["ours"] > 0
+    assert {
+        "idle_share",
+        "idle_share/500_passive_backends",
+        "idle_share/500_checked_backends",
+    } == found.keys() - {"first_answer_s"}

@@ -110,4 +110,7 @@ class Twins:
             assert theirs.remove_flows(slot, first_group, groups) == removed
 
     def compare(self) -> None:
+        for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):
+            assert theirs.take_beginnings() == ours.take_beginnings()
+            assert not theirs.take_beginnings()
         assert self.native.snapshot() == self.reference.snapshot()

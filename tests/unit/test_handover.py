@@ -76,6 +76,14 @@ def test_chunks_may_end_anywhere(running, size):
     assert set(next_one.flows()) == set(running.flows())
 
 
+def test_what_began_before_is_not_told_again(running):
+    assert running.take_beginnings()
+    next_one = make_balancer()
+    next_one.load_counters(running.counters())
+    assert next_one.slot_counters(0).begun == running.slot_counters(0).begun > 0
+    assert next_one.take_beginnings() == []
+
+
 def test_known_flows_go_on_and_expire_as_they_would_have(running):
     next_one = make_balancer()
     next_one.load(running.dump())

@@ -247,3 +247,25 @@ def only_flow(balancer: Any) -> Flow:
     [flow] = balancer.flows()
     assert isinstance(flow, Flow)
     return flow
+
+
+@both_cores
+def test_what_began_and_what_failed_is_told_once(core: Core) -> None:
+    balancer = start(core, client("S"))
+    assert balancer.take_beginnings() == []
+    balancer.decide(client("S"), 0)
+    assert balancer.take_beginnings() == [(0, 0, 1)]
+    balancer.decide(client("A"), 0)
+    balancer.decide(tcp("198.51.100.8:1", VIP, "S"), 0)
+    balancer.decide(tcp("198.51.100.8:1", VIP, "A"), 0)
+    assert balancer.take_beginnings() == [(0, 2, 0)]
+    assert balancer.take_beginnings() == []
+    balancer.publish(make_table(SERVICES[1]))
+    assert balancer.take_beginnings() == []
+
+
+@both_cores
+def test_what_began_is_told_also_when_its_backend_is_gone(core: Core) -> None:
+    balancer = start(core, client("S"), client("A"))
+    balancer.publish(make_table(SERVICES[1]))
+    assert balancer.take_beginnings() == [(0, 1, 0)]

@@ -16,6 +16,11 @@ from l4lb.dataplane.core cimport Core
 from l4lb.dataplane.sources cimport Sources
 
 
+cdef struct Beginning:
+    uint64_t begun
+    uint64_t failed
+
+
 cdef class SharedCounters:
     cdef int* slot_flows
     cdef int* slot_active
@@ -29,6 +34,8 @@ cdef class Balancer:
     cdef Core core
     cdef readonly SharedCounters shared
     cdef NativeTable compiled   # keeps alive what `core.rules` points to
+    cdef Beginning* taken       # by slot: what `take_beginnings` has told already
+    cdef uint32_t slots_end     # of all tables so far
     cdef void lock(self) noexcept nogil
     cdef void unlock(self) noexcept nogil
     cdef const unsigned char* look(self, bytes packet) except NULL

@@ -88,9 +88,11 @@ cdef class Balancer:
         self.core.table.sources = self.shared.sources
         self.core.table.slot_flows = self.shared.slot_flows
         self.core.table.slot_active = self.shared.slot_active
+        self.taken = <Beginning*>zeros(SLOTS, sizeof(Beginning))
         core_open(&self.core, capacity, ports[0], ports[1])
 
     def __dealloc__(self):
+        PyMem_RawFree(self.taken)
         core_close(&self.core)
 
     cdef void lock(self) noexcept nogil:
@@ -113,6 +115,7 @@ cdef class Balancer:
         self.core.rules = &new.rules
         self.compiled = new
         self.unlock()
+        self.slots_end = max(self.slots_end, new.rules.slots_end)
         del old  # not while the lock is held: it may be a large table
 
     # Decisions -----------------------------------------------------------------------------------
@@ -393,6 +396,21 @@ cdef class Balancer:
             stats.failed,
         )
 
+    def take_beginnings(self):
+        """Slot, flows that began and flows that failed to, where there were any since the last call."""
+        cdef const SlotStats* stats
+        cdef Beginning* taken
+        cdef uint32_t slot
+        found = []
+        for slot in range(self.slots_end):
+            stats = self.core.slot_stats + slot
+            taken = self.taken + slot
+            if stats.begun != taken.begun or stats.failed != taken.failed:
+                now = stats.begun, stats.failed
+                found.append((slot, now[0] - taken.begun, now[1] - taken.failed))
+                taken.begun, taken.failed = now
+        return found
+
     def counters(self):
         """What was counted, as plain values for `load_counters`."""
         cdef const SlotStats* stats
@@ -432,5 +450,8 @@ cdef class Balancer:
                 stats.bytes_out += <uint64_t>bytes_out
                 stats.begun += <uint64_t>begun
                 stats.failed += <uint64_t>failed
+                # What another has counted, that one has told.
+                self.taken[slot].begun += <uint64_t>begun
+                self.taken[slot].failed += <uint64_t>failed
         finally:
             self.unlock()

@@ -78,6 +78,8 @@ class Balancer:
         self._choices: list[Choice] = []
         self._reasons = dict.fromkeys(Reason, 0)
         self._traffic: dict[int, _Traffic] = {}
+        self._taken: dict[int, tuple[int, int]] = {}
+        """What `take_beginnings` has told already, by slot."""
 
     @property
     def capacity(self) -> int:
@@ -175,6 +177,16 @@ class Balancer:
             begun=traffic.begun,
             failed=traffic.failed,
         )
+
+    def take_beginnings(self) -> list[tuple[int, int, int]]:
+        """Slots to which flows began, or failed to, since the last call: the slot and how many of each."""
+        found = []
+        for slot, traffic in sorted(self._traffic.items()):
+            begun, failed = self._taken.get(slot, (0, 0))
+            if (traffic.begun, traffic.failed) != (begun, failed):
+                found.append((slot, traffic.begun - begun, traffic.failed - failed))
+                self._taken[slot] = traffic.begun, traffic.failed
+        return found
 
     def flow_count(self) -> int:
         """Remembered flows, those among them that have expired but were not met since."""

@@ -1,0 +1,70 @@
+"""A head, or a trailer section, as offsets into a buffer of its own: what requests, answers and trailers share.
+
+Lines are parsed as they become complete, each byte at most three times however the head is cut; nothing is allocated for a header
+but its entry in one array. Errors are found at the same place however it is cut: a line is judged when its LF is there.
+
+Bounds: `max_bytes` of the whole head and `max_line` of its first line; `max_headers`. The buffer grows up to the former.
+"""
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from l7.http1.fields cimport FIELD_COUNT
+
+
+cpdef enum HeadState:
+    HEAD_MORE = 0
+    HEAD_COMPLETE = 1
+    HEAD_REFUSED = 2
+
+
+cdef enum:
+    # Named by Connection, or an alias of a known field: stays behind.
+    HEADER_DROPPED = 1
+
+
+cdef struct Header:     # 16 bytes
+    uint32_t name_at
+    uint32_t value_at
+    uint32_t value_length   # without white space around it
+    uint16_t name_length
+    uint8_t field           # FIELD_…
+    uint8_t flags           # HEADER_…
+
+
+cdef struct Head:
+    char* data              # all of the head, with its last CRLF
+    uint32_t length
+    uint32_t size           # of the buffer
+    uint32_t count
+    uint32_t room           # of `headers`
+    Header* headers
+    uint64_t fields         # a bit for each known field that is there
+    uint16_t[FIELD_COUNT] first     # index of the first header of a known field, where its bit is set
+    # Bounds
+    uint32_t max_bytes
+    uint32_t max_line
+    uint32_t max_headers
+    # Progress
+    uint32_t at             # start of the line that comes next
+    uint32_t searched       # no LF between `at` and here
+    uint32_t first_line     # length of the first line without CRLF; it is parsed when this is not 0
+    int refusal             # REFUSED_…
+
+
+# Bounds are kept; memory is given back only by `head_close` and `head_release`.
+cdef void head_open(Head* head, uint32_t max_bytes, uint32_t max_line, uint32_t max_headers) noexcept nogil
+cdef void head_clear(Head* head) noexcept nogil
+cdef void head_release(Head* head) noexcept nogil
+
+cdef inline bint has_field(const Head* head, int field) noexcept nogil:
+    return head.fields >> field & 1
+
+
+cdef inline const Header* first_of(const Head* head, int field) noexcept nogil:
+    """The first header of a known field, or NULL."""
+    return head.headers + head.first[field] if head.fields >> field & 1 else NULL
+
+
+# The next header from index `start` on whose name is `name` (in lower case), or NULL.
+cdef const Header* find_header(const Head* head, const char* name, size_t length, uint32_t start) noexcept nogil
+# The values of that name, joined by `separator`; None where there is none.
+cdef bytes join_values(const Head* head, const char* name, size_t length, bytes separator)
