@@ -46,7 +46,6 @@ def test_every_part_of_a_hello_is_too_little():
     whole = hello("example.com")
     assert {server_name(whole[:i]) for i in range(len(whole))} == {None}
     split = in_records(whole, 40)
-    # Empty extensions at the end may be left out of the last record's arrival, never more.
     assert {server_name(split[:i]) for i in range(len(split))} == {None}
 
 

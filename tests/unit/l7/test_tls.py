@@ -9,6 +9,12 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from l4lb.errors import ConfigError
 from l7.model import BackendTls, Certificate, ClientCertificates, ListenerTls
@@ -98,7 +104,7 @@ def test_the_certificate_is_that_of_the_name(ca, tmp_path, asked, shown):
 
 def test_an_unknown_name_can_be_refused(ca, tmp_path):
     refusing = store(ca, tmp_path, "a.example.com", refuse_unknown=True)
-    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME|unrecognized name"):
+    with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
         Client(ca, "b.example.com").connect(refusing.front)
     assert refusing.refused == 1
     Client(ca, "a.example.com").connect(refusing.front)
@@ -109,9 +115,8 @@ def test_sessions_are_resumed_also_after_new_certificates(ca, tmp_path, version)
     serving = store(ca, tmp_path, "a.example.com", "b.example.com")
     client = Client(ca, "b.example.com", maximum_version=version, minimum_version=version)
     first, _ = client.connect(serving.front)
-    serving.replace(
-        [read_pem(certificate(ca, tmp_path, name)) for name in ("a.example.com", "b.example.com")]
-    )
+    new = [certificate(ca, tmp_path, name) for name in ("a.example.com", "b.example.com")]
+    serving.replace([read_pem(one) for one in new])
     again, _ = client.connect(serving.front, first.session)
     assert again.session_reused
     assert names(again) == {"b.example.com"}
@@ -190,13 +195,8 @@ def test_backends_are_verified_unless_told_otherwise(ca, tmp_path):
 
 
 def test_backends_can_be_shown_a_certificate(ca, tmp_path):
-    front = store(
-        ca,
-        tmp_path,
-        "api.internal",
-        client_certificates=ClientCertificates.REQUIRED,
-        client_ca=tmp_path / "ca",
-    ).front
+    required = ClientCertificates.REQUIRED
+    front = store(ca, tmp_path, "api.internal", client_certificates=required, client_ca=tmp_path / "ca").front
     (tmp_path / "ca.pem").write_bytes(ca.cert_pem.bytes())
     mine = certificate(ca, tmp_path, "proxy.internal")
     client = Client(ca, "api.internal")
@@ -214,13 +214,6 @@ def broken(ca: trustme.CA, folder: Path) -> dict[str, Certificate]:
     empty.write_bytes(b"")
     garbage.write_bytes(b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
     key = ca.issue_cert("x.test")
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-        load_pem_private_key,
-    )
-
     loaded = load_pem_private_key(key.private_key_pem.bytes(), None)
     locked.write_bytes(
         loaded.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
