@@ -113,8 +113,10 @@ class Backend:
     port: int | None
     weight: int = 1
     backup: int = 0
-    """0: always used. Else its priority as a backup: those of the lowest number that work are used when no
-    ordinary backend does."""
+    """0: always used. Else its priority as a backup: those of the lowest number that work are used when too
+    few ordinary backends do."""
+    sorry: bool = False
+    """The sorry server of its service: used only while no other backend takes new flows, and not checked."""
 
     @property
     def name(self) -> str:
@@ -143,6 +145,15 @@ class OnDown(StrEnum):
     """They are forgotten; TCP clients get a reset with their next packet."""
     MOVE = "move"
     """They are forgotten; the next packet goes to another backend."""
+
+
+class BelowQuorum(StrEnum):
+    """What becomes of new flows of a service that has lost its quorum."""
+
+    SERVE = "serve"
+    """Backends that are up go on taking them."""
+    REFUSE = "refuse"
+    """No backend takes them: they go to the sorry server, or are refused as `on_no_backend` says."""
 
 
 class CheckType(StrEnum):
@@ -236,10 +247,24 @@ class SourceLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class Quorum:
+    """How many backends must be up for a service to be whole.
+
+    Where `part` (0 to 1) is given, so much of the ordinary backends stands in place of the number `backends`.
+    Quorum is lost `hysteresis` backends below, and regained as many above.
+    """
+
+    backends: int = 1
+    part: float | None = None
+    hysteresis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """A virtual service: where clients connect to, and who answers them.
 
-    Where `allow` has networks, only their clients are served; those of `deny` never are.
+    Where `allow` has networks, only their clients are served; those of `deny` never are. One of `backends`
+    may be the sorry server.
     """
 
     name: str
@@ -260,6 +285,8 @@ class Service:
     panic_threshold: float = 0.0
     """With a smaller part of the backends up than this (0 to 1), all are used: most of them cannot be
     down."""
+    quorum: Quorum = field(default_factory=Quorum)
+    below_quorum: BelowQuorum = BelowQuorum.SERVE
     drain_timeout_s: float = 300.0
     """After this a draining backend's flows are no longer waited for."""
 

@@ -26,8 +26,8 @@ from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.cli.watch import Watch
 from l4lb.control.config import parse_config
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
+from l4lb.control.member import Key
 from l4lb.control.prometheus import render_metrics
-from l4lb.control.roster import Key
 from l4lb.control.rule_plan import ICMP_QUEUE_CHAIN
 from l4lb.control.ruleset import TABLE, render_change, render_drain, render_forget_flows, render_install
 from l4lb.control.slots import SlotRegistry
@@ -372,6 +372,7 @@ class Daemon:
                 **dump_state(self.design, self._designer),
                 "counters": counters,
                 "backends": self._keeper.roster.dump(),
+                "services": self._keeper.roster.dump_services(),
                 "started": self.started,
                 "began": began,
             }
@@ -389,7 +390,7 @@ class Daemon:
         self.datapath = legacy.designer.datapath
         self.started = luggage.state["started"]
         self._journal = Journal(journal_path(self.socket_path))
-        self._keeper.roster.restore(luggage.state["backends"])
+        self._keeper.roster.restore(luggage.state["backends"], luggage.state["services"])
         self._keeper.roster.settle(time.monotonic())
         config, plan = self._keeper.roster.effective_config(), legacy.designer.plan
         self._design = legacy.designer.design(
@@ -398,6 +399,7 @@ class Daemon:
             find_paths(addresses_to_reach(config)),
             # Nothing is known yet of the flows: no slot is given to another backend.
             flows_of=lambda slot: 1,
+            ended=self._keeper.roster.ended(),
             indices=legacy.indices,
         )
         prepare_host(self._journal, self._needs(self._design))
@@ -430,12 +432,13 @@ class Daemon:
             "queueing": "nft" if self._designer.plan.native_queue else "xtables",
             "workers": len(self.workers),
             "services": len(self.config.services),
-            "backends": sum(len(service.backends) for service in self.config.services),
+            "backends": sum(not member.backend.sorry for member in self._keeper.roster.members()),
             "trouble": self._keeper.trouble,
             **self.flow_count(),
             **views.kernel_counters(),
             "untracked_sources": self._crew.untracked_sources,
             "crowded_out_affinities": self._crew.crowded_out_affinities,
+            "service_states": views.service_states(self._keeper.roster),
             "reassembly": read_reassembly(),
             "icmp": self._slow_path.counts(),
             "reasons": views.reason_totals(self.workers),
@@ -456,7 +459,8 @@ class Daemon:
 
     def metrics(self) -> str:
         """See `AdminServer`."""
-        return render_metrics(self.status(), self.backends(), read_process())
+        services = views.standing_rows(self._keeper.roster)
+        return render_metrics(self.status(), services, self.backends(), read_process())
 
     def decisions(self, packets: list[bytes]) -> list[views.Json]:
         """See `AdminServer`."""

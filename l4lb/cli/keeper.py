@@ -17,7 +17,10 @@ from typing import Any
 
 from l4lb.control.difference import describe_difference
 from l4lb.control.endpoint import parse_endpoint
-from l4lb.control.roster import MAX_WEIGHT, Admin, Key, Roster
+from l4lb.control.judgement import MAX_WEIGHT
+from l4lb.control.member import Admin, Key
+from l4lb.control.quorum import ServiceState, Standing
+from l4lb.control.roster import Roster
 from l4lb.errors import ConfigError, L4lbError
 from l4lb.model import Backend, L4Config, OnDown
 from l4lb.net.logs import log
@@ -146,8 +149,20 @@ class Keeper:
                     self._wake.set()
         finally:
             self._meanwhile = None
-        self.roster = roster
+        before, self.roster = self.roster, roster
+        _log_standings(before, roster)
         self.on_settled()
+
+
+def _log_standings(before: Roster, after: Roster) -> None:
+    """Says which services are something else than they were."""
+    known = {service.name for service in before.config.services}
+    for name in (service.name for service in after.config.services):
+        was = before.standing(name) if name in known else Standing()
+        now = after.standing(name)
+        if (was.state, was.has_quorum) != (now.state, now.has_quorum):
+            level = logging.INFO if now.state is ServiceState.UP else logging.WARNING
+            log(f"service {now.state}", service=name, why=now.why, level=level)
 
 
 def _names(wish: Json) -> tuple[str, str]:

@@ -41,7 +41,10 @@ _SERVICE_COLUMNS = (
     ("LISTEN", "listen"),
     ("FORWARD", "forward"),
     ("SCHEDULER", "scheduler"),
+    ("STATE", "state"),
+    ("UP", "up"),
     ("BACKENDS", "backends"),
+    ("QUORUM", "quorum"),
     *_BACKEND_COLUMNS[4:],
 )
 _FLOW_COLUMNS = (
@@ -113,7 +116,7 @@ def check(config: Path, strict: bool, as_json: bool) -> None:
     placed = parse_placed(read_config(config), str(config))
     warnings = locate(placed)
     services = len(placed.value.services)
-    backends = sum(len(service.backends) for service in placed.value.services)
+    backends = sum(not backend.sorry for service in placed.value.services for backend in service.backends)
     if as_json:
         output.print_json(
             {
@@ -244,9 +247,11 @@ def status(socket: Path, as_json: bool) -> None:
         return
     flat = ((k.replace("_", " "), v) for k, v in answer.items() if not isinstance(v, dict | list))
     output.print_fields("daemon", flat)
-    for name in ("reassembly", "icmp"):
+    for name in ("service_states", "reassembly", "icmp"):
         print()
-        output.print_fields(name, ((k.replace("_", " "), v) for k, v in answer[name].items()))
+        output.print_fields(
+            name.replace("_", " "), ((k.replace("_", " "), v) for k, v in answer[name].items())
+        )
     print()
     _print_reasons(answer["reasons"])
     print()
@@ -264,7 +269,9 @@ def status(socket: Path, as_json: bool) -> None:
 @json_option
 @click.pass_obj
 def services(socket: Path, as_json: bool) -> None:
-    """List the services with their counters.
+    """List the services with what they are and their counters.
+
+    UP are the backends that count for the QUORUM; `--json` says why a service is what it is.
 
     \b
     Example:
@@ -367,7 +374,8 @@ def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
         output.print_json(answer)
         return
     fields = [
-        (key, answer[key]) for key in ("client", "listen", "service", "forward", "scheduler", "verdict")
+        (key, answer[key])
+        for key in ("client", "listen", "service", "forward", "scheduler", "state", "verdict")
     ]
     fields.append(("reason", f"{answer['reason']}: {answer['why']}"))
     if answer["verdict"] == "forward":

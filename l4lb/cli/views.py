@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from l4lb.cli.kernelcounts import KernelCount
+from l4lb.control.quorum import ServiceState
 from l4lb.control.roster import Roster
 from l4lb.control.rules import COUNTERS, LEASE_S
 from l4lb.control.ruleset import TABLE
@@ -137,7 +138,7 @@ def backend_rows(scene: Scene) -> Iterator[Json]:
                 "bytes_out": None if unseen else totals.bytes_out + kernel.bytes_out,
                 "packets_offloaded": kernel.packets_in,
                 "why": member.why,
-                "since_s": round(max(now - member.since, 0.0), 1) if member.since else None,
+                "since_s": _age(member.since, now),
             }
 
 
@@ -146,6 +147,7 @@ def service_rows(scene: Scene) -> Iterator[Json]:
     rows: dict[str, list[Json]] = {}
     for row in backend_rows(scene):
         rows.setdefault(row["service"], []).append(row)
+    standings = {row["service"]: row for row in standing_rows(scene.roster)}
     for service in scene.config.services:
         own = rows[service.name]
         yield {
@@ -153,9 +155,39 @@ def service_rows(scene: Scene) -> Iterator[Json]:
             "listen": [str(listen) for listen in service.listens],
             "forward": str(service.forward),
             "scheduler": str(service.scheduler),
-            "backends": len(own),
+            **standings[service.name],
             **{key: _total(own, key) for key in _SUMMED},
         }
+
+
+def standing_rows(roster: Roster) -> Iterator[Json]:
+    """A row for each service with what it is, and why; `backends` are those without the sorry server."""
+    now = time.monotonic()
+    for service in roster.config.services:
+        standing = roster.standing(service.name)
+        yield {
+            "service": service.name,
+            "state": str(standing.state),
+            "has_quorum": standing.has_quorum,
+            "up": standing.up,
+            "backends": standing.backends,
+            "quorum": standing.needed,
+            "why": standing.why,
+            "since_s": _age(standing.since_s, now),
+        }
+
+
+def service_states(roster: Roster) -> dict[str, int]:
+    """How many services are in each state."""
+    found = dict.fromkeys(map(str, ServiceState), 0)
+    for service in roster.config.services:
+        found[str(roster.standing(service.name).state)] += 1
+    return found
+
+
+def _age(since_s: float | None, now_s: float) -> float | None:
+    """Seconds since then; None where there was no change."""
+    return round(max(now_s - since_s, 0.0), 1) if since_s else None
 
 
 def _total(rows: Sequence[Json], key: str) -> int | None:
@@ -245,12 +277,14 @@ def explain(scene: Scene, client: str, listen: str) -> Json:
         if (flow := worker.balancer.find(packet, now)) is not None
     ]
     chosen = {_backend(scene.slots, d) for _, d in (known or answers)}
+    standing = scene.roster.standing(service.name) if service else None
     return {
         "client": _endpoint(client_address, client_port),
         "listen": f"{_endpoint(address, port)}/{protocol.name.lower()}",
         "service": service.name if service else None,
         "forward": str(service.forward) if service else None,
         "scheduler": str(service.scheduler) if service else None,
+        "state": f"{standing.state}: {standing.why}" if standing else None,
         "verdict": decision.verdict.name.lower(),
         "reason": decision.reason.name.lower(),
         "why": decision.reason.text,

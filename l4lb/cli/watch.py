@@ -13,7 +13,7 @@ from random import Random
 
 from l4lb.cli.keeper import Keeper
 from l4lb.control.health import Dampener, PassiveJudge, State
-from l4lb.control.roster import Admin, Key, Member
+from l4lb.control.member import Admin, Key, Member
 from l4lb.model import HealthCheck, PassiveCheck, Service
 from l4lb.net.checks.monitor import Monitor, Plan
 from l4lb.net.checks.target import Outcome, Target
@@ -90,7 +90,8 @@ class Watch:
         roster = self._keeper.roster
         for service in roster.config.services:
             for member in roster.of(service.name).values():
-                if member.admin is not Admin.DISABLED:  # in maintenance nobody asks
+                # In maintenance nobody asks, and what the sorry server says would change nothing.
+                if member.admin is not Admin.DISABLED and not member.backend.sorry:
                     yield service, member
 
     def _plans(self) -> Iterator[tuple[Member, Plan]]:

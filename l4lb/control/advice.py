@@ -14,8 +14,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from l4lb.control.placed import PlacedConfig
+from l4lb.control.quorum import needed_for
 from l4lb.control.units import show_duration
-from l4lb.model import Backend, HealthCheck, L4Config, Network, Protocol, Scheduler, Service
+from l4lb.model import (
+    Backend,
+    BelowQuorum,
+    HealthCheck,
+    L4Config,
+    Network,
+    Protocol,
+    Quorum,
+    Scheduler,
+    Service,
+)
 
 Path = tuple[str | int, ...]
 
@@ -117,13 +128,36 @@ def _counting(service: Service) -> Iterator[tuple[Path, str]]:
 
 
 def _redundancy(service: Service) -> Iterator[tuple[Path, str]]:
-    if len(service.backends) == 1:
+    if len(_serving(service)) == 1:
         yield ("backends",), "there is one backend, and when it fails the service fails; add another"
     elif service.health is None and service.passive is None:
         yield (
             (),
             "there is no health check, so a dead backend goes on getting its share of new flows; "
             "add health or passive",
+        )
+
+
+def _quorum(service: Service) -> Iterator[tuple[Path, str]]:
+    """Where it is lost by one failure, by nothing that is seen, or not by what is not believed."""
+    apology = next((backend for backend in service.backends if backend.sorry), None)
+    backends = _serving(service)
+    if apology is None and service.quorum == Quorum():
+        return
+    if service.panic_threshold:
+        key = "sorry_server" if apology else "quorum"
+        yield (
+            ("panic_threshold",),
+            f"with a smaller part of the backends up than {service.panic_threshold:.0%} the checks are not "
+            f"believed, so {key} is without effect then; remove one of the two",
+        )
+    refuses = service.below_quorum is BelowQuorum.REFUSE
+    needed = needed_for(service.quorum, sum(1 for backend in backends if not backend.backup))
+    if refuses and needed == len(backends) > 1 and not service.quorum.hysteresis:
+        yield (
+            ("quorum",),
+            "every backend has to be up, so one that fails takes the service from all others; "
+            f"use {needed - 1} or less",
         )
 
 
@@ -161,13 +195,19 @@ _RULES: tuple[Callable[[Service], Iterator[tuple[Path, str]]], ...] = (
     _sessions,
     _counting,
     _redundancy,
+    _quorum,
     _checks,
 )
 
 
 def _taking(service: Service) -> list[Backend]:
     """The backends that take new flows."""
-    return [backend for backend in service.backends if backend.weight]
+    return [backend for backend in _serving(service) if backend.weight]
+
+
+def _serving(service: Service) -> list[Backend]:
+    """All but the sorry server."""
+    return [backend for backend in service.backends if not backend.sorry]
 
 
 def _is_private(network: Network) -> bool:

@@ -20,6 +20,7 @@ from l4lb.control.field import Field
 from l4lb.control.message import quoted
 from l4lb.control.modes import check_mode
 from l4lb.control.placed import PlacedService
+from l4lb.control.quorum_keys import check_quorum
 from l4lb.control.replies import collect_claims, sweep
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_FRONTENDS, MAX_SLOTS
 from l4lb.model import Address, Backend, Forward, Listen, OnDown, Protocol
@@ -46,6 +47,7 @@ def check_service(service: PlacedService) -> None:
     check_mode(service)
     _check_doubles(service)
     _check_backups(service)
+    check_quorum(service)
     _check_health_is_known(service)
     _check_reset(service)
 
@@ -121,7 +123,7 @@ def _check_doubles(service: PlacedService) -> None:
 
 
 def _check_backups(service: PlacedService) -> None:
-    if all(backend.backup for backend in service.value.backends):
+    if all(backend.backup or backend.sorry for backend in service.value.backends):
         raise service.keys["backends"].error(
             "all of them are backups, with nothing to be a backup for; make at least one an ordinary one"
         )

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from l4lb.control.expand import FrontendKey, LookupCache, Surroundings, expand, frontend_indices, needs_paths
+from l4lb.control.member import Key
 from l4lb.control.pool import AddressPool, Path
-from l4lb.control.roster import Key
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rules import describe_rules
 from l4lb.control.ruleset import Ruleset

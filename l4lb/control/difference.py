@@ -38,11 +38,13 @@ def _service_differences(old: Service, new: Service) -> Iterator[str]:
     before = {backend.name: backend for backend in old.backends}
     for backend in new.backends:
         had = before.pop(backend.name, None)
-        if had is None:
+        if had is None and backend.sorry:
+            yield f"service {new.name}: sorry server {backend.name} is new"
+        elif had is None:
             yield f"service {new.name}: backend {backend.name} is new, weight {backend.weight}"
         elif had.weight != backend.weight:
             yield f"service {new.name}: backend {backend.name} gets weight {backend.weight}, had {had.weight}"
         elif had != backend:
             yield f"service {new.name}: backend {backend.name} changes"
-    for name in before:
-        yield f"service {new.name}: backend {name} goes"
+    for name, gone in before.items():
+        yield f"service {new.name}: {'sorry server' if gone.sorry else 'backend'} {name} goes"

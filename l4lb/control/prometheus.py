@@ -2,9 +2,9 @@
 
 https://prometheus.io/docs/instrumenting/exposition_formats/
 
-Counters end with `_total`, units are seconds and bytes, and what can be summed is not also given as a sum: a
-service is the sum of its backends. Pure: the same rows that `status` and `backends ls` show come in, text
-goes out.
+Counters end with `_total`, units are seconds and bytes, and what can be summed is not also given as a sum:
+the counters of a service are the sums of its backends'. Pure: the same rows that `status`, `services` and
+`backends ls` show come in, text goes out.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ _BACKEND_GAUGES = (
     ("active", "l4lb_backend_active_flows", "Established TCP flows."),
     ("weight", "l4lb_backend_weight", "Configured weight."),
     ("effective_weight", "l4lb_backend_effective_weight", "Weight that new flows are given by."),
+)
+_SERVICE_GAUGES = (
+    ("up", "l4lb_service_backends_up", "Backends of the service that count for its quorum."),
+    ("quorum", "l4lb_service_quorum", "Backends of the service that must be up."),
+    ("has_quorum", "l4lb_service_has_quorum", "Whether the service has its quorum."),
 )
 _STATUS_COUNTERS = (
     (
@@ -88,9 +93,15 @@ class Process:
     open_files: int
 
 
-def render_metrics(status: Row, backends: Iterable[Row], process: Process) -> str:
-    """The text of one scrape, from the answers of `status` and `backends ls`."""
-    families = [*_whole(status), *_backends(list(backends)), *_queues(status["queues"]), *_process(process)]
+def render_metrics(status: Row, services: Iterable[Row], backends: Iterable[Row], process: Process) -> str:
+    """The text of one scrape, from the answers of `status`, `services` and `backends ls`."""
+    families = [
+        *_whole(status),
+        *_services(list(services)),
+        *_backends(list(backends)),
+        *_queues(status["queues"]),
+        *_process(process),
+    ]
     return "".join(families)
 
 
@@ -127,6 +138,17 @@ def _whole(status: Row) -> Iterator[str]:
     )
     for key, name, text in _REASSEMBLY:
         yield _one(name, "counter", text, status["reassembly"][key])
+
+
+def _services(rows: Sequence[Row]) -> Iterator[str]:
+    yield render_family(
+        "l4lb_service_state",
+        "gauge",
+        "1 for the state that the service is in.",
+        [({"service": row["service"], "state": row["state"]}, 1) for row in rows],
+    )
+    for key, name, text in _SERVICE_GAUGES:
+        yield render_family(name, "gauge", text, [({"service": row["service"]}, row[key]) for row in rows])
 
 
 def _backends(rows: Sequence[Row]) -> Iterator[str]:

@@ -1,104 +1,34 @@
-"""Who may take new flows, and how many: what operators, checks and time say of every backend.
+"""All backends of a configuration with what is known of them, and what follows for what runs.
 
-The configuration says what a backend's weight is, an operator may drain or disable it or give it another
-weight, a check may find it down, and one that comes up starts slowly. From all this follows an *effective*
-weight, and from the effective weights of a service what its packets are decided by. A weight of 0 takes no
-new flows; known ones stay.
-
-Order of the rules, for one service:
-
-1. Drained and disabled backends take nothing.
-2. Of the others, those that checks find down take nothing, unless fewer than `panic_threshold` of them
-would be left: then the checks are not believed, and all are used.
-3. Backups take nothing while an ordinary backend is left; then those of the lowest number that work.
-4. A backend that has come up less than `slow_start_s` ago takes part of its weight: a tenth at first.
+The configuration says what there is; operators, checks and time say more, and `l4lb.control.judgement` makes
+effective weights of it. The *effective* configuration is the one with these weights: making it true is the
+same work whatever the cause of a change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
+from l4lb.control.judgement import SLOW_STEPS, judge
+from l4lb.control.member import Admin, Key, Member, State
+from l4lb.control.quorum import ServiceState, Standing
 from l4lb.errors import L4lbError
-from l4lb.model import Backend, L4Config, OnDown, Service
-
-SLOW_STEPS = 10
-"""In so many steps the weight of a starting backend grows."""
-MAX_WEIGHT = 65535
-
-Key = tuple[str, str]
-"""Names of the service and the backend."""
-
-
-class Admin(StrEnum):
-    """What an operator wants of a backend."""
-
-    ENABLED = "enabled"
-    DRAINING = "draining"
-    DISABLED = "disabled"
-
-
-class State(StrEnum):
-    """What a backend is, for people."""
-
-    UP = "up"
-    STARTING = "starting"
-    BACKUP = "backup"
-    DOWN = "down"
-    DRAINING = "draining"
-    DISABLED = "disabled"
-
-
-@dataclass(slots=True)
-class Member:
-    """One backend with all that is known of it. Times are seconds of the clock that is handed in."""
-
-    service: str
-    backend: Backend
-    admin: Admin = Admin.ENABLED
-    up: bool = True
-    out: bool = False
-    """Taken out by passive checks."""
-    weight: int | None = None
-    """An operator's or a check's weight in place of the configured one."""
-    added: bool = False
-    """At run time; the configuration does not know it."""
-    up_since: float | None = None
-    """When it came up, while it starts slowly."""
-    since: float = 0.0
-    why: str = "not checked yet"
-    effective: int = 0
-    state: State = State.UP
-    overdue: bool = False
-    """It drains for longer than its service waits."""
-
-    @property
-    def key(self) -> Key:
-        """Its identity."""
-        return self.service, self.backend.name
-
-    @property
-    def full_weight(self) -> int:
-        """Its weight when it works and has started."""
-        return self.backend.weight if self.weight is None else self.weight
-
-    @property
-    def works(self) -> bool:
-        """Whether the checks find nothing against it."""
-        return self.up and not self.out
+from l4lb.model import Backend, L4Config, OnDown
 
 
 @dataclass(slots=True)
 class Roster:
-    """All backends of a configuration. Every change is followed by `settle`, which says whether weights
-    changed."""
+    """All backends of a configuration. Every change is followed by `settle`, which says whether anything
+    follows from it."""
 
     config: L4Config
     _services: dict[str, dict[str, Member]] = field(default_factory=dict)
     """Members by service and name, in the order of the configuration; what was added at run time is
     behind."""
+    _standings: dict[str, Standing] = field(default_factory=dict)
+    """By service."""
 
     def __post_init__(self) -> None:
         self.adopt(self.config)
@@ -120,6 +50,9 @@ class Roster:
                     member.weight = None
                 member.backend, member.added = backend, False
                 members[backend.name] = member
+        self._standings = {
+            service.name: self._standings.get(service.name, Standing()) for service in config.services
+        }
         self.config = config
 
     def copy(self) -> Roster:
@@ -130,6 +63,7 @@ class Roster:
             service: {name: replace(member) for name, member in members.items()}
             for service, members in self._services.items()
         }
+        twin._standings = dict(self._standings)
         return twin
 
     def dump(self) -> list[dict[str, Any]]:
@@ -148,14 +82,30 @@ class Roster:
             for member in self.members()
         ]
 
-    def restore(self, dumped: Iterable[Mapping[str, Any]]) -> None:
-        """Takes over what another roster knew of the backends that are here, too."""
-        for entry in dumped:
+    def dump_services(self) -> list[dict[str, Any]]:
+        """What is known of every service besides the configuration, for `restore`."""
+        return [
+            {"service": name, "has_quorum": one.has_quorum, "state": str(one.state), "since_s": one.since_s}
+            for name, one in self._standings.items()
+        ]
+
+    def restore(self, backends: Iterable[Mapping[str, Any]], services: Iterable[Mapping[str, Any]]) -> None:
+        """Takes over what another roster knew of the backends and services that are here, too."""
+        for entry in services:
+            if entry["service"] in self._standings:
+                self._standings[entry["service"]] = Standing(
+                    entry["has_quorum"], ServiceState(entry["state"]), since_s=entry["since_s"]
+                )
+        for entry in backends:
             member = self._services.get(entry["service"], {}).get(entry["backend"])
             if member is not None:
                 member.admin = Admin(entry["admin"])
                 member.up, member.out, member.weight = entry["up"], entry["out"], entry["weight"]
                 member.since, member.why = entry["since"], entry["why"]
+
+    def standing(self, service: str) -> Standing:
+        """How a service of the configuration stands, as of the last `settle`."""
+        return self._standings[service]
 
     def member(self, service: str, backend: str) -> Member:
         """L4lbError where there is none, with the names that there are."""
@@ -182,8 +132,9 @@ class Roster:
 
     def remove(self, service: str, backend: str) -> None:
         """Takes a backend out of its service. L4lbError where it is the last."""
-        self.member(service, backend)
-        if len(self.of(service)) == 1:
+        gone = self.member(service, backend)
+        left = [one for one in self.of(service).values() if not one.backend.sorry and one is not gone]
+        if not left:
             raise L4lbError(f"{backend} is the last backend of service {service}; disable it instead")
         del self._services[service][backend]
 
@@ -219,13 +170,18 @@ class Roster:
         return True
 
     def settle(self, now_s: float) -> bool:
-        """Computes states and effective weights; true where an effective weight changed."""
+        """Computes states and effective weights; true where something is to be carried out for it."""
         changed = False
         for service in self.config.services:
-            members = list(self.of(service.name).values())
-            for member, state, weight in _judge(service, members, now_s):
+            before = self._standings[service.name]
+            judged = judge(service, list(self.of(service.name).values()), before, now_s)
+            self._standings[service.name] = judged.standing
+            changed |= judged.standing.has_quorum != before.has_quorum
+            for member, state, weight in judged.members:
                 overdue = state is State.DRAINING and now_s - member.since >= service.drain_timeout_s
-                changed |= (member.effective, member.overdue) != (weight, overdue)
+                is_down = state is State.DOWN
+                was = member.effective, member.overdue, member.state is State.DOWN
+                changed |= was != (weight, overdue, is_down)
                 member.state, member.effective, member.overdue = state, weight, overdue
         return changed
 
@@ -264,43 +220,6 @@ class Roster:
                 yield member.key, on_down[member.service]
             elif member.overdue:
                 yield member.key, OnDown.MOVE
-
-
-def _judge(service: Service, members: list[Member], now_s: float) -> Iterator[tuple[Member, State, int]]:
-    """State and effective weight of each backend of a service."""
-    wanted = [member for member in members if member.admin is Admin.ENABLED]
-    ordinary = [member for member in wanted if not member.backend.backup]
-    working = [member for member in ordinary if member.works]
-    panic = len(working) < service.panic_threshold * len(ordinary)
-    used = set(map(id, ordinary if panic else working))
-    if not used:
-        backups = [member for member in wanted if member.backend.backup and member.works]
-        first = min((member.backend.backup for member in backups), default=0)
-        used = {id(member) for member in backups if member.backend.backup == first}
-    # Parts of a weight need room below 1; the others are scaled alike, so that the proportions stay.
-    starts = {id(m): part for m in members if id(m) in used and (part := _started(service, m, now_s)) < 1}
-    scale = SLOW_STEPS if starts else 1
-    for member in members:
-        part = starts.get(id(member), 1.0)
-        weight = (
-            min(max(round(member.full_weight * scale * part), 1), MAX_WEIGHT) if member.full_weight else 0
-        )
-        if member.admin is Admin.DRAINING:
-            yield member, State.DRAINING, 0
-        elif member.admin is Admin.DISABLED:
-            yield member, State.DISABLED, 0
-        elif id(member) in used:
-            yield member, State.STARTING if part < 1 else State.UP, weight
-        else:
-            yield member, State.BACKUP if member.works else State.DOWN, 0
-
-
-def _started(service: Service, member: Member, now_s: float) -> float:
-    """How much of its weight a backend has: in tenths, from the moment it came up."""
-    if member.up_since is None or not service.slow_start_s:
-        return 1.0
-    step = int((now_s - member.up_since) / service.slow_start_s * SLOW_STEPS)
-    if step >= SLOW_STEPS:
-        member.up_since = None
-        return 1.0
-    return (step + 1) / SLOW_STEPS
+            elif member.backend.sorry and not member.effective:
+                # Nobody stays with the apology when there is more to be had.
+                yield member.key, OnDown.RESET

@@ -13,6 +13,8 @@ from l4lb.control.health_keys import parse_health, parse_passive
 from l4lb.control.message import quoted
 from l4lb.control.network import parse_network
 from l4lb.control.placed import PlacedService
+from l4lb.control.quorum_keys import KEYS as QUORUM_KEYS
+from l4lb.control.quorum_keys import parse_sorry_server, with_quorum
 from l4lb.control.units import parse_fraction
 from l4lb.model import (
     Affinity,
@@ -39,6 +41,7 @@ _MAX_NAME = 64
 _KEYS = (
     *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits", "affinity"),
     *("health", "passive", "on_down", "slow_start", "panic_threshold", "drain_timeout"),
+    *QUORUM_KEYS,
     "backends",
 )
 _NAME = re.compile(r"[a-z0-9_.-]+")
@@ -78,6 +81,8 @@ def _parse_service(field: Field) -> PlacedService:
     backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
     if not backends:
         raise keys["backends"].error("the list is empty; add at least one backend")
+    if "sorry_server" in keys:
+        backends.append(parse_sorry_server(keys["sorry_server"]))
     value = Service(
         name=name,
         listens=tuple(listen for listen, _ in listens),
@@ -105,7 +110,7 @@ def _with_changes(service: Service, keys: dict[str, Field]) -> Service:
     """The service with what its keys say about backends that fail, come and go, and clients that stay."""
     version = service.listens[0].address.version
     return replace(
-        service,
+        with_quorum(service, keys),
         affinity=_parse_affinity(keys["affinity"], version) if "affinity" in keys else None,
         health=parse_health(keys["health"]) if "health" in keys else None,
         passive=parse_passive(keys["passive"]) if "passive" in keys else None,

@@ -98,6 +98,21 @@ SAID = {
         "6:15: l4.services[0].health: a check may take 3s and the next is due after 2s, so a backend "
         "that hangs is checked less often than the interval says; make the timeout shorter than the interval",
     ),
+    "panic and sorry": (
+        service(CHECKED, "sorry_server: 10.2.0.99:8080", "panic_threshold: 50%"),
+        "8:24: l4.services[0].panic_threshold: with a smaller part of the backends up than 50% the checks "
+        "are not believed, so sorry_server is without effect then; remove one of the two",
+    ),
+    "panic and quorum": (
+        service(CHECKED, "quorum: 2", "panic_threshold: 50%"),
+        "8:24: l4.services[0].panic_threshold: with a smaller part of the backends up than 50% the checks "
+        "are not believed, so quorum is without effect then; remove one of the two",
+    ),
+    "all must be up": (
+        service(CHECKED, "quorum: 100%", "sorry_server: 10.2.0.99:8080"),
+        "7:15: l4.services[0].quorum: every backend has to be up, so one that fails takes the service from "
+        "all others; use 1 or less",
+    ),
 }
 
 
@@ -113,6 +128,10 @@ def test_what_is_said_and_where(text: str, expected: str) -> None:
         service("passive: true", "on_failure: drop"),
         service(CHECKED, "scheduler: weighted-round-robin", backends=UNEQUAL),
         service(CHECKED, "scheduler: maglev", backends=UNEQUAL),
+        service(CHECKED, "sorry_server: 10.2.0.99:8080"),
+        service(CHECKED, "quorum: 2"),
+        service(CHECKED, "quorum: 2", "hysteresis: 1", "below_quorum: refuse",
+                backends="[10.2.0.11:8080, 10.2.0.12:8080, 10.2.0.13:8080]"),
         service(CHECKED, "health: {type: tcp, interval: 1s, timeout: 900ms, fall: 2}")
         .replace(f"      {CHECKED}\n", ""),
         service(CHECKED, "scheduler: source-hash", "allow: [10.0.0.0/8, 192.168.1.0/24]"),

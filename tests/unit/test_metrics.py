@@ -96,6 +96,10 @@ def backend(**changes: Any) -> dict[str, Any]:
     }
 
 
+def service(**changes: Any) -> dict[str, Any]:
+    return {"service": "web", "state": "sorry", "has_quorum": False, "up": 1, "quorum": 2, **changes}
+
+
 PROCESS = Process(cpu_s=1.25, resident_bytes=4096, started_s=1_700_000_000.5, open_files=9)
 
 
@@ -104,7 +108,7 @@ def value(families: dict[str, Family], name: str, **labels: str) -> float:
 
 
 def test_everything_that_is_counted_is_there_under_its_labels():
-    text = render_metrics(status(), [backend()], PROCESS)
+    text = render_metrics(status(), [service()], [backend()], PROCESS)
     found = parse(text)
     web = {"service": "web", "backend": "10.2.0.11:8080"}
     assert value(found, "l4lb_backend_packets_total", **web, direction="out") == 8
@@ -114,6 +118,10 @@ def test_everything_that_is_counted_is_there_under_its_labels():
     assert value(found, "l4lb_backend_active_flows", **web) == 2
     assert value(found, "l4lb_backend_weight", **web) == 3
     assert value(found, "l4lb_backend_state", **web, state="up") == 1
+    assert value(found, "l4lb_service_state", service="web", state="sorry") == 1
+    assert value(found, "l4lb_service_backends_up", service="web") == 1
+    assert value(found, "l4lb_service_quorum", service="web") == 2
+    assert value(found, "l4lb_service_has_quorum", service="web") == 0
     assert value(found, "l4lb_packets_total", reason="no_backend") == 2
     assert value(found, "l4lb_icmp_errors_total", reason="to_backend") == 3
     assert value(found, "l4lb_denied_packets_total") == 4
@@ -129,20 +137,20 @@ def test_everything_that_is_counted_is_there_under_its_labels():
 def test_what_is_not_known_has_no_sample():
     unseen = backend(packets_out=None, bytes_out=None)
     del unseen["state"]
-    found = parse(render_metrics(status(), [unseen], PROCESS))
+    found = parse(render_metrics(status(), [service()], [unseen], PROCESS))
     directions = {dict(labels)["direction"] for labels in found["l4lb_backend_packets_total"].samples}
     assert directions == {"in"}
     assert "l4lb_backend_state" not in found
 
 
 def test_a_daemon_without_traffic_and_backends_has_valid_metrics():
-    found = parse(render_metrics(status(reasons={}, icmp={}, queues=[]), [], PROCESS))
+    found = parse(render_metrics(status(reasons={}, icmp={}, queues=[]), [], [], PROCESS))
     assert "l4lb_packets_total" not in found and "l4lb_flows" in found
 
 
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb", "a,b", 'x="y"', "ünï", "a}b"])
 def test_labels_are_escaped(name):
-    found = parse(render_metrics(status(), [backend(service=name)], PROCESS))
+    found = parse(render_metrics(status(), [service()], [backend(service=name)], PROCESS))
     assert value(found, "l4lb_backend_flows", service=name, backend="10.2.0.11:8080") == 4
 
 
@@ -152,5 +160,7 @@ def test_help_is_one_line():
 
 def test_the_parser_of_the_client_library_reads_it_too():
     parser = pytest.importorskip("prometheus_client.parser", reason="prometheus_client is not installed")
-    families = list(parser.text_string_to_metric_families(render_metrics(status(), [backend()], PROCESS)))
+    families = list(
+        parser.text_string_to_metric_families(render_metrics(status(), [service()], [backend()], PROCESS))
+    )
     assert sum(len(family.samples) for family in families) > 20

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l4lb.control.config import parse_config
-from l4lb.control.roster import Admin, Roster, State
+from l4lb.control.member import Admin, State
+from l4lb.control.roster import Roster
 from l4lb.errors import L4lbError
 from l4lb.model import L4Config, OnDown
 

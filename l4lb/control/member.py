@@ -1,0 +1,73 @@
+"""One backend of the running configuration with all that is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from l4lb.model import Backend
+
+Key = tuple[str, str]
+"""Names of the service and the backend."""
+
+
+class Admin(StrEnum):
+    """What an operator wants of a backend."""
+
+    ENABLED = "enabled"
+    DRAINING = "draining"
+    DISABLED = "disabled"
+
+
+class State(StrEnum):
+    """What a backend is, for people."""
+
+    UP = "up"
+    STARTING = "starting"
+    BACKUP = "backup"
+    WAITING = "waiting"
+    """It works, and takes nothing because too few others do (`below_quorum: refuse`)."""
+    SORRY = "sorry"
+    """The sorry server, which is not needed now."""
+    DOWN = "down"
+    DRAINING = "draining"
+    DISABLED = "disabled"
+
+
+@dataclass(slots=True)
+class Member:
+    """A backend, or the sorry server. Times are seconds of the clock that is handed in."""
+
+    service: str
+    backend: Backend
+    admin: Admin = Admin.ENABLED
+    up: bool = True
+    out: bool = False
+    """Taken out by passive checks."""
+    weight: int | None = None
+    """An operator's or a check's weight in place of the configured one."""
+    added: bool = False
+    """At run time; the configuration does not know it."""
+    up_since: float | None = None
+    """When it came up, while it starts slowly."""
+    since: float = 0.0
+    why: str = "not checked yet"
+    effective: int = 0
+    state: State = State.UP
+    overdue: bool = False
+    """It drains for longer than its service waits."""
+
+    @property
+    def key(self) -> Key:
+        """Its identity."""
+        return self.service, self.backend.name
+
+    @property
+    def full_weight(self) -> int:
+        """Its weight when it works and has started."""
+        return self.backend.weight if self.weight is None else self.weight
+
+    @property
+    def works(self) -> bool:
+        """Whether the checks find nothing against it."""
+        return self.up and not self.out

@@ -1,0 +1,141 @@
+"""A service with too few backends: what clients meet then, and what operators see."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.gateway import ask, balancing, explained, get, serving, shares
+from tests.support.lab import Lab, Process, wait_for
+from tests.support.scenarios.balancer import Balancer
+
+pytestmark = pytest.mark.root
+DATAPATHS = ["offload", "mark", "rewrite", "reference"]
+CONFIG = """
+l4:
+  datapath: {datapath}
+  services:
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      scheduler: round-robin
+      health: {{type: http, interval: 300ms, timeout: 200ms, rise: 2, fall: 2}}
+      quorum: 2
+      sorry_server: 10.2.0.13:8080
+      backends: [10.2.0.11:8080, 10.2.0.12:8080]
+    - name: web6
+      listen: "[2001:db8:f::10]:80/tcp"
+      forward: masquerade
+      sorry_server: "[2001:db8:2::13]:8080"
+      backends: ["[2001:db8:2::11]:8080", "[2001:db8:2::12]:8080"]
+    - name: echo
+      listen: 203.0.113.10:7/udp
+      scheduler: round-robin
+      sorry_server: 10.2.0.13:7
+      backends: [10.2.0.11:7, 10.2.0.12:7]
+"""
+B1, B2, SORRY = "10.2.0.11:8080", "10.2.0.12:8080", "10.2.0.13:8080"
+SOON_S = 6.0
+
+
+@pytest.fixture(params=DATAPATHS)
+def running(request, lab: Lab) -> Iterator[Balancer]:
+    with balancing(lab, CONFIG.format(datapath=request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def web(lab: Lab) -> Iterator[dict[str, Process]]:
+    """An HTTP server on each backend, to be stopped at will."""
+    started = {}
+    for host in lab.backends:
+        words = ["-m", "tests.support.http_server", "--name", host.name, "--port", "8080"]
+        started[host.name] = host.popen([sys.executable, *words])
+    for host in lab.backends:
+        host.wait_listening(8080)
+    yield started
+    for process in started.values():
+        process.stop(signal.SIGKILL)
+
+
+def service(running: Balancer, name: str) -> dict:
+    rows = map(json.loads, running.command("services", "--json").splitlines())
+    return next(row for row in rows if row["service"] == name)
+
+
+def wait_service(running: Balancer, name: str, state: str) -> None:
+    wait_for(lambda: service(running, name)["state"] == state, SOON_S, f"{name} to be {state}")
+
+
+def test_the_sorry_server_stands_in_below_the_quorum_and_steps_back(lab, web, running):
+    assert set(shares([get(lab) for _ in range(4)])) == {"b1", "b2"}
+    kept = http.client.HTTPConnection("203.0.113.10", timeout=5)
+    with lab.client.enter():
+        kept.connect()
+    kept.request("GET", "/")
+    owner = kept.getresponse()
+    name = owner.headers["X-Backend"]
+    owner.read()
+    other = {"b1": "b2", "b2": "b1"}[name]
+
+    web[other].stop(signal.SIGKILL)
+    wait_service(running, "web", "sorry")
+    assert shares([get(lab) for _ in range(4)]) == {"b3": 4}
+    # Who is up goes on with what it has.
+    kept.request("GET", "/")
+    assert kept.getresponse().headers["X-Backend"] == name
+    kept.close()
+
+    row = service(running, "web")
+    assert (row["up"], row["backends"], row["quorum"], row["has_quorum"]) == (1, 2, 2, False)
+    assert row["why"] == "1 of 2 backends up, quorum 2, lost"
+    assert running.status()["service_states"] == {"up": 2, "degraded": 0, "sorry": 1, "down": 0}
+    states = {r["backend"]: r["state"] for r in running.backends() if r["service"] == "web"}
+    assert sorted(states.values()) == ["down", "up", "waiting"] and states[SORRY] == "up"
+    found = explained(running, "198.51.100.2:40000", "203.0.113.10:80/tcp")
+    assert (found["backend"], found["state"].partition(":")[0]) == (SORRY, "sorry")
+    metrics = running.command("metrics")
+    assert 'l4lb_service_state{service="web",state="sorry"} 1' in metrics
+    assert 'l4lb_service_has_quorum{service="web"} 0' in metrics
+    assert "service sorry" in running.process.output()
+
+    sorry = http.client.HTTPConnection("203.0.113.10", timeout=5)
+    with lab.client.enter():
+        sorry.connect()
+    sorry.request("GET", "/")
+    answer = sorry.getresponse()
+    answer.read()
+    assert answer.headers["X-Backend"] == "b3"
+    web[other] = lab.host(other).popen([sys.executable, *web[other].args[-6:]])
+    wait_service(running, "web", "up")
+    assert set(shares([get(lab) for _ in range(4)])) == {"b1", "b2"}
+    with pytest.raises(ConnectionResetError):
+        sorry.request("GET", "/")
+        sorry.getresponse()
+    sorry.close()
+
+
+@pytest.mark.parametrize("datapath", DATAPATHS)
+def test_udp_and_ipv6_go_to_the_sorry_server_and_come_back(lab, datapath):
+    with serving(lab), balancing(lab, CONFIG.format(datapath=datapath)) as running:
+        for name, backends in (("echo", ("10.2.0.11:7", "10.2.0.12:7")),
+                               ("web6", ("[2001:db8:2::11]:8080", "[2001:db8:2::12]:8080"))):  # fmt: skip
+            for backend in backends:
+                running.command("backends", "drain", name, backend)
+        with lab.client.enter(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(5)
+            sock.connect(("203.0.113.10", 7))
+            for _ in range(8):  # enough to be learned
+                sock.send(b"ping")
+                assert sock.recv(100) == b"b3:ping"
+            assert get(lab, "2001:db8:f::10") == "b3"
+            running.command("backends", "enable", "echo", "10.2.0.11:7")
+            sock.send(b"ping")  # the same flow does not stay with the apology
+            assert sock.recv(100) == b"b1:ping"
+        assert service(running, "web6")["state"] == "sorry"
+        assert ask(lab) == "b1"
