@@ -46,14 +46,14 @@ def parse_address(text: str) -> Address:
 
 def parse_endpoint(text: str) -> tuple[Address, int | None]:
     """A backend's address and port; None keeps the port that the client addressed."""
-    host, port = _split_port(text)
+    host, port = split_port(text)
     return parse_address(host), None if port is None else parse_port(port)
 
 
 def parse_local_endpoint(text: str) -> tuple[Address, int]:
     """Where a program of this host listens: loopback and unspecified addresses are right, a port is
     needed."""
-    host, port = _split_port(text)
+    host, port = split_port(text)
     if port is None:
         raise ValueError(f'{quoted(text)} has no port; add one, as in "{_shown(text)}:9100"')
     bare = host[1:-1] if host.startswith("[") else host
@@ -92,7 +92,7 @@ def parse_port_range(text: str) -> tuple[int, int]:
 def parse_listen(text: str) -> tuple[Listen, ...]:
     """What one listen stands for: one `Listen` for each of its protocols."""
     endpoint, slash, names = text.partition("/")
-    host, ports = _split_port(endpoint)
+    host, ports = split_port(endpoint)
     address = parse_address(host)
     if ports is None:
         raise ValueError(f'{quoted(text)} has no port; add one, as in "{_shown(endpoint)}:80/tcp"')
@@ -125,8 +125,9 @@ def _parse_protocols(text: str) -> list[Protocol]:
     return found
 
 
-def _split_port(text: str) -> tuple[str, str | None]:
-    """The host and the port of `host:port`, None where there is no colon behind the host."""
+def split_port(text: str) -> tuple[str, str | None]:
+    """The host, in the brackets that it stands in, and the port of `host:port`; None where there is no colon
+    behind the host."""
     if text.startswith("["):
         inside, bracket, rest = text.partition("]")
         host = inside + bracket

@@ -1,7 +1,7 @@
 """A value of the configuration with its key and position; what every rule is checked on.
 
-The readers (`text`, `integer`, `flag`, `duration`, `choice`, `items`, `distinct`, `keys`, `entries`) return a
-value of the type that the key has or raise ConfigError where the value stands.
+The readers (`text`, `integer`, `flag`, `duration`, `size`, `choice`, `items`, `distinct`, `keys`, `entries`)
+return a value of the type that the key has or raise ConfigError where the value stands.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from l4lb.control.message import error_at, key_path, nearest, place_of, quoted
-from l4lb.control.units import parse_duration, show_duration
+from l4lb.control.units import parse_duration, parse_size, show_duration, show_size
 from l4lb.control.yamlnode import Mapping, Node, Scalar, Sequence
 from l4lb.errors import ConfigError
 
@@ -115,6 +115,14 @@ class Field:
         if not low_s <= seconds <= high_s:
             raise self.error(f"must be {what}, not {show_duration(seconds)}")
         return seconds
+
+    def size(self, low: int, high: int, what: str = "") -> int:
+        """Bytes, from `low` to `high`."""
+        what = what or f"a size from {show_size(low)} to {show_size(high)}"
+        size = self.parse(parse_size, what)
+        if not low <= size <= high:
+            raise self.error(f"must be {what}, not {show_size(size)}")
+        return size
 
     def choice(self, kind: type[E]) -> E:
         """One of the values of an enumeration."""

@@ -51,7 +51,7 @@ _EXPECT_OWNERS = {"status": _HTTP, "body": (*_HTTP, CheckType.UDP), "match": (*_
 _PATH = re.compile(r"/[!-~]*")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
-_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 """A token of RFC 9110, section 5.6.2."""
 _OWN_HEADERS = ("connection", "content-length", "transfer-encoding")
 """A check sends no body, and nothing after its one request."""
@@ -123,7 +123,7 @@ def _parse_headers(field: Field) -> tuple[tuple[str, str], ...]:
     seen: dict[str, str] = {}
     headers: list[tuple[str, str]] = []
     for name, item in field.entries("header names and values"):
-        if not _HEADER.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             raise item.error(f"{quoted(name)} is not the name of a header; use letters, digits and -")
         if name.lower() == "host":
             raise item.error('has a key of its own; write it as "host" beside "headers"')
@@ -179,7 +179,7 @@ def _parse_expect(field: Field, kind: CheckType, method: str) -> Expectation:
     return Expectation(
         status=status,
         body=keys["body"].parse(_parse_text, "text") if "body" in keys else None,
-        pattern=keys["match"].parse(_parse_pattern, "a regular expression") if "match" in keys else None,
+        pattern=keys["match"].parse(parse_pattern, "a regular expression") if "match" in keys else None,
     )
 
 
@@ -279,7 +279,8 @@ def _parse_text(text: str) -> str:
     return text
 
 
-def _parse_pattern(text: str) -> str:
+def parse_pattern(text: str) -> str:
+    """A regular expression of Python, as text. ValueError otherwise."""
     _parse_text(text)
     try:
         with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Durations and fractions as operators write them: `250ms`, `5s`, `2m`, `1h`; `50%`, `0.5`."""
+"""Durations, fractions and sizes as operators write them: `250ms`, `5s`, `2m`; `50%`, `0.5`; `64KiB`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from l4lb.control.message import quoted
 _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h)")
 _MILLISECONDS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?)%")
+_SIZE = re.compile(r"(0|[1-9][0-9]{0,11})(B|KiB|MiB|GiB)?")
+_BYTES = {None: 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _FRACTION = re.compile(r"0|1|0\.[0-9]{1,6}|1\.0{1,6}")
 
 
@@ -40,3 +42,20 @@ def parse_fraction(text: str) -> float:
     elif _FRACTION.fullmatch(text):
         return float(text)
     raise ValueError(f"{quoted(text)} is not a part of a whole; write 0% to 100%, or 0 to 1 as in 0.5")
+
+
+def parse_size(text: str) -> int:
+    """Bytes. Units are powers of 1024, and say so."""
+    if not (match := _SIZE.fullmatch(text)):
+        raise ValueError(
+            f"{quoted(text)} is not a size; write a whole number and B, KiB, MiB or GiB, as in 64KiB"
+        )
+    return int(match[1]) * _BYTES[match[2]]
+
+
+def show_size(size: int) -> str:
+    """The size in the largest unit that it is a whole number of; the inverse of `parse_size`."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return str(size)

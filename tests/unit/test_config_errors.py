@@ -72,10 +72,11 @@ YAML = {
 }
 
 SECTION = {
-    "top is a list": ("[]", "1:1: file: must be a mapping with the keys l4, not a list"),
-    "top is text": ("hello", '1:1: file: must be a mapping with the keys l4, not "hello"'),
+    "top is a list": ("[]", "1:1: file: must be a mapping with the keys l4, l7, not a list"),
+    "top is text": ("hello", '1:1: file: must be a mapping with the keys l4, l7, not "hello"'),
     "no l4": ("{}", "1:1: l4: missing; add this key, it is required"),
-    "other section": ("l7: {}", "1:1: l7: unknown key; known here: l4"),
+    "only the other tier's": ("l7: {}", "1:1: l4: missing; add this key, it is required"),
+    "other section": ("l4: {}\nl8: {}", "2:1: l8: unknown key; known here: l4, l7"),
     "null section": (
         "l4:\n",
         f"1:4: l4: has no value; give it a mapping with the keys {_L4_KEYS}, or remove it",
