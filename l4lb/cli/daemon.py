@@ -367,16 +367,16 @@ class Daemon:
         self._slow_path.stop()
         self._crew.pause()
         try:
-            queues, flows, counters = self._crew.pack()
+            queues, files, counters = self._crew.pack()
             state = {
                 **dump_state(self.design, self._designer),
                 "counters": counters,
                 "backends": self._keeper.roster.dump(),
-                "services": self._keeper.roster.dump_services(),
+                "checks": self._watch.dump(),
                 "started": self.started,
                 "began": began,
             }
-            replace_program(Luggage(state, {**queues, **self._lock.descriptors()}, flows))
+            replace_program(Luggage(state, {**queues, **self._lock.descriptors()}, files))
         except OSError as error:
             self._crew.resume()
             self._start_slow_path()
@@ -390,8 +390,9 @@ class Daemon:
         self.datapath = legacy.designer.datapath
         self.started = luggage.state["started"]
         self._journal = Journal(journal_path(self.socket_path))
-        self._keeper.roster.restore(luggage.state["backends"], luggage.state["services"])
+        self._keeper.roster.restore(luggage.state["backends"])
         self._keeper.roster.settle(time.monotonic())
+        self._watch.restore(luggage.state["checks"])
         config, plan = self._keeper.roster.effective_config(), legacy.designer.plan
         self._design = legacy.designer.design(
             config,

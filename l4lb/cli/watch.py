@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from random import Random
 
-from l4lb.cli.keeper import Keeper
+from l4lb.cli.keeper import Json, Keeper
 from l4lb.control.health import Dampener, PassiveJudge, State
 from l4lb.control.member import Admin, Key, Member
 from l4lb.model import HealthCheck, PassiveCheck, Service
@@ -57,6 +58,21 @@ class Watch:
             await self._monitor.close()
             self._monitor = None
 
+    def dump(self) -> Json:
+        """What it believes, for `restore`, as JSON has it."""
+        return {
+            "dampeners": [[*key, dampener.dump()] for key, dampener in self._dampeners.items()],
+            "judges": [[*key, asdict(check), judge.dump()] for key, (check, judge) in self._judges.items()],
+        }
+
+    def restore(self, dumped: Json) -> None:
+        """Goes on from what another one believed; before `begin`."""
+        for service, backend, dampener in dumped["dampeners"]:
+            self._dampeners[service, backend] = Dampener.load(dampener)
+        for service, backend, settings, judge in dumped["judges"]:
+            check = PassiveCheck(**settings)
+            self._judges[service, backend] = check, PassiveJudge.load(check, judge)
+
     def _follow_roster(self) -> None:
         """Takes up what the roster has now; what is known of backends that stay is kept."""
         if self._monitor is None:
@@ -73,12 +89,12 @@ class Watch:
             for service, member in self._members()
             if service.passive is not None
         }
-        # Also those that a program before took out, and those whose check is gone meanwhile.
+        # Also those that a program before took out.
         self._out = {member.key for member in self._keeper.roster.members() if member.out}
         self._monitor.set_targets(plans)
 
     def _new_dampener(self, key: Key, settings: HealthCheck) -> Dampener:
-        # A program that took over goes on from what the one before believed.
+        # One that was disabled was not checked, and is still believed to be what it was.
         up = self._keeper.roster.member(*key).up
         return Dampener(settings.rise, settings.fall, State.UP if up else State.DOWN)
 

@@ -138,6 +138,23 @@ class PassiveJudge:
         self.out_until_s: float | None = None
         """When it is tried again, or was after it had been taken out last; None: not since a flow began."""
 
+    def dump(self) -> dict[str, Any]:
+        """All that it knows as JSON has it, for `load`."""
+        return {
+            "failures": self.failures,
+            "out_until_s": self.out_until_s,
+            "inhibit_s": self._inhibit_s,
+            "on_trial": self._on_trial,
+        }
+
+    @classmethod
+    def load(cls, check: PassiveCheck, dumped: Mapping[str, Any]) -> PassiveJudge:
+        """The judge that `dump` was called on, which went by the same check. Its clock must be the same."""
+        found = cls(check)
+        found.failures, found.out_until_s = dumped["failures"], dumped["out_until_s"]
+        found._inhibit_s, found._on_trial = dumped["inhibit_s"], dumped["on_trial"]
+        return found
+
     def is_out(self, now_s: float) -> bool:
         """Whether it gets no flows for now."""
         return self.out_until_s is not None and now_s < self.out_until_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from l4lb.model import Backend
+from l4lb.model import Backend, Service
 
 Key = tuple[str, str]
 """Names of the service and the backend."""
@@ -71,3 +71,8 @@ class Member:
     def works(self) -> bool:
         """Whether the checks find nothing against it."""
         return self.up and not self.out
+
+    def forget_checks_of_before(self, service: Service) -> None:
+        """What checks have found holds no longer than these are made: nobody would take it back."""
+        self.up |= service.health is None
+        self.out &= service.passive is not None

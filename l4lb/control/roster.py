@@ -7,15 +7,20 @@ same work whatever the cause of a change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from typing import Any
 
 from l4lb.control.judgement import SLOW_STEPS, judge
 from l4lb.control.member import Admin, Key, Member, State
 from l4lb.control.quorum import ServiceState, Standing
 from l4lb.errors import L4lbError
-from l4lb.model import Backend, L4Config, OnDown
+from l4lb.model import Backend, L4Config, OnDown, Service
+
+_KEPT = ("up", "out", "weight", "up_since", "since", "why")
+"""What is known of a member, in plain values."""
 
 
 @dataclass(slots=True)
@@ -49,6 +54,7 @@ class Roster:
                 if member.backend.weight != backend.weight:
                     member.weight = None
                 member.backend, member.added = backend, False
+                member.forget_checks_of_before(service)
                 members[backend.name] = member
         self._standings = {
             service.name: self._standings.get(service.name, Standing()) for service in config.services
@@ -66,42 +72,64 @@ class Roster:
         twin._standings = dict(self._standings)
         return twin
 
-    def dump(self) -> list[dict[str, Any]]:
-        """What is known of every backend besides the configuration, for `restore`."""
-        return [
+    def dump(self) -> dict[str, Any]:
+        """What is known of backends and services besides the configuration, for `restore`, as JSON has it."""
+        members = [
             {
                 "service": member.service,
-                "backend": member.backend.name,
+                "address": str(member.backend.address),
+                "port": member.backend.port,
+                "configured": member.backend.weight,
+                "added": member.added,
+                **{name: getattr(member, name) for name in _KEPT},
                 "admin": str(member.admin),
-                "up": member.up,
-                "out": member.out,
-                "weight": member.weight,
-                "since": member.since,
-                "why": member.why,
             }
             for member in self.members()
         ]
-
-    def dump_services(self) -> list[dict[str, Any]]:
-        """What is known of every service besides the configuration, for `restore`."""
-        return [
+        removed = [
+            [service.name, backend.name]
+            for service in self.config.services
+            for backend in service.backends
+            if backend.name not in self._services[service.name]
+        ]
+        services = [
             {"service": name, "has_quorum": one.has_quorum, "state": str(one.state), "since_s": one.since_s}
             for name, one in self._standings.items()
         ]
+        return {"members": members, "removed": removed, "services": services}
 
-    def restore(self, backends: Iterable[Mapping[str, Any]], services: Iterable[Mapping[str, Any]]) -> None:
-        """Takes over what another roster knew of the backends and services that are here, too."""
-        for entry in services:
+    def restore(self, dumped: Mapping[str, Any]) -> None:
+        """Takes over what another roster knew, also of the backends that came and went at run time.
+
+        Its configuration may have been another one: as in `adopt`, what this one does not know is left out.
+        """
+        for entry in dumped["services"]:
             if entry["service"] in self._standings:
                 self._standings[entry["service"]] = Standing(
                     entry["has_quorum"], ServiceState(entry["state"]), since_s=entry["since_s"]
                 )
-        for entry in backends:
-            member = self._services.get(entry["service"], {}).get(entry["backend"])
-            if member is not None:
-                member.admin = Admin(entry["admin"])
-                member.up, member.out, member.weight = entry["up"], entry["out"], entry["weight"]
-                member.since, member.why = entry["since"], entry["why"]
+        for service, name in dumped["removed"]:
+            with contextlib.suppress(L4lbError):  # it is not here, or would be the last
+                self.remove(service, name)
+        services = {service.name: service for service in self.config.services}
+        for entry in dumped["members"]:
+            if entry["service"] in services:
+                self._restore_member(services[entry["service"]], entry)
+
+    def _restore_member(self, service: Service, entry: Mapping[str, Any]) -> None:
+        backend = Backend(ip_address(entry["address"]), entry["port"], entry["configured"])
+        members = self._services[service.name]
+        if backend.name not in members:
+            if not entry["added"]:
+                return
+            members[backend.name] = Member(service.name, backend, added=True)
+        member = members[backend.name]
+        for name in _KEPT:
+            setattr(member, name, entry[name])
+        member.admin = Admin(entry["admin"])
+        if member.backend.weight != backend.weight:
+            member.weight = None
+        member.forget_checks_of_before(service)
 
     def standing(self, service: str) -> Standing:
         """How a service of the configuration stands, as of the last `settle`."""

@@ -20,7 +20,7 @@ from l4lb.control.slots import SlotRegistry
 from l4lb.errors import L4lbError
 from l4lb.model import Datapath
 
-_VERSION = 1
+_VERSION = 2
 Json = dict[str, Any]
 
 

@@ -1,6 +1,6 @@
 """The native balancer; `l4lb.dataplane.reference.balancer` is its readable twin with the same API."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypedDict
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters
@@ -9,6 +9,8 @@ from l4lb.dataplane.table import Table
 
 FORMAT: bytes
 """The first line of a `Balancer.dump`."""
+AFFINITY_FORMAT: bytes
+"""The first line of a `SharedCounters.dump_affinities`."""
 
 class Counters(TypedDict):
     """What a balancer has counted, in values that JSON can carry."""
@@ -31,6 +33,19 @@ class SharedCounters:
         """Flows whose source was not limited, since its group of the table of sources was full."""
     def crowded_out(self) -> int:
         """Affinities that were forgotten before their time, since their group of the table was full."""
+
+    def counters(self) -> dict[str, int]:
+        """What was counted, for `load_counters`."""
+    def load_counters(self, counted: Mapping[str, int]) -> None:
+        """Add what another one has counted."""
+    def dump_affinities(self, now_ms: int) -> Iterator[bytes]:
+        """The affinities that have not ended, as `load_affinities` takes them."""
+    def load_affinities(self, chunks: Iterable[bytes]) -> int:
+        """Remember the affinities of a `dump_affinities` with the same key; returns how many did not fit.
+
+        One does not fit where its group is full or its client is known. Make a balancer before: it brings the
+        key. ValueError as with `Balancer.load`.
+        """
 
 class Balancer:
     """Flow table, scheduler state and counters of one worker.

@@ -99,18 +99,22 @@ class Crew:
         for worker in self.everyone:
             worker.start()
 
-    def pack(self) -> tuple[dict[str, int], dict[str, int], list[Json]]:
-        """Queue sockets by number, memory files with the flows of each worker, and its counters. After
-        `pause`."""
+    def pack(self) -> tuple[dict[str, int], dict[str, int], Json]:
+        """Queue sockets by number, memory files with flows and affinities, and counters. After `pause`."""
         queues = {f"queue-{worker.number}": worker.fileno() for worker in self.everyone}
-        flows = {
+        files = {
             f"flows-{n}": pack_file(f"flows-{n}", worker.balancer.dump())
             for n, worker in enumerate(self.workers)
         }
-        return queues, flows, [worker.balancer.counters() for worker in self.workers]
+        files["affinities"] = pack_file("affinities", self._shared.dump_affinities(self._now_ms()))
+        counters = {
+            "workers": [worker.balancer.counters() for worker in self.workers],
+            "shared": self._shared.counters(),
+        }
+        return queues, files, counters
 
     def unpack(
-        self, table: Table, queues: Mapping[str, int], flows: Mapping[str, int], counters: Sequence[Json]
+        self, table: Table, queues: Mapping[str, int], files: Mapping[str, int], counters: Json
     ) -> None:
         """In place of `start`: goes on with what another crew has packed."""
         for n in range(self.plan.workers):
@@ -123,9 +127,11 @@ class Crew:
         # The limits of sources and the ports of masquerade are counted by the table.
         self.publish(table)
         for n, worker in enumerate(self.workers):
-            if lost := worker.balancer.load(unpack_file(flows[f"flows-{n}"])):
+            if lost := worker.balancer.load(unpack_file(files[f"flows-{n}"])):
                 log("no room for flows of the program before", level=logging.WARNING, flows=lost)
-            worker.balancer.load_counters(counters[n])
+            worker.balancer.load_counters(counters["workers"][n])
+        self._shared.load_affinities(unpack_file(files["affinities"]))
+        self._shared.load_counters(counters["shared"])
         for worker in self.everyone:
             worker.start()
 

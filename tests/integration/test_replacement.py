@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 
 import pytest
 
@@ -102,3 +103,71 @@ def test_a_configuration_that_is_wrong_leaves_the_old_program_running(lab: Lab):
         wait_for(lambda: "replacement failed" in running.process.output()[said:], 10, "the refusal")
         assert get(lab) in {"b1", "b2", "b3"}
         assert "l4.services" in running.process.output()
+
+
+RUN_TIME_CONFIG = """
+l4:
+  datapath: mark
+  services:
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      scheduler: round-robin
+      backends: [10.2.0.11:8080, 10.2.0.12:8080]
+    - name: sticky
+      listen: 203.0.113.12:80/tcp
+      scheduler: round-robin
+      affinity: {by: client-ip, timeout: 10m}
+      backends: [10.2.0.11:8080, 10.2.0.12:8080, 10.2.0.13:8080]
+    - name: checked
+      listen: 203.0.113.13:80/tcp
+      slow_start: 1h
+      health: {type: tcp, interval: 200ms, timeout: 100ms, rise: 1, fall: 1}
+      backends: [10.2.0.11:8081, 10.2.0.12:8080]
+    - name: watched
+      listen: 203.0.113.14:80/tcp
+      passive: {failures: 1, inhibit: 1h, longest: 1h}
+      backends: [10.2.0.11:8080]
+"""
+
+
+def rows(running) -> dict[tuple[str, str], tuple[str, int]]:
+    """State and weight of every backend."""
+    return {(r["service"], r["backend"]): (r["state"], r["weight"]) for r in running.backends()}
+
+
+def test_what_was_done_at_run_time_and_what_was_learned_stays(lab: Lab):
+    checked = ("checked", "10.2.0.11:8081")
+    with serving(lab, udp=()), balancing(lab, RUN_TIME_CONFIG) as running:
+        wait_for(lambda: rows(running)[checked][0] == "down", 10, "the check to fail")
+        with lab.host("b1").enter(), socket.create_server(("", 8081)):
+            wait_for(lambda: rows(running)[checked][0] == "starting", 10, "the check to succeed")
+            running.command("backends", "add", "web", "10.2.0.13:8080", "--weight", "3")
+            running.command("backends", "remove", "web", "10.2.0.11:8080")
+            running.command("backends", "drain", "web", "10.2.0.12:8080")
+            client = get(lab, "203.0.113.12")
+            # Nobody answers for a while: one SYN that is repeated takes the backend out.
+            rules = "type filter hook forward priority 0; ip daddr 10.2.0.11 tcp dport 8080 drop;"
+            lab.gateway.run(["nft", f"table inet silence {{ chain forward {{ {rules} }}; }}"])
+            with pytest.raises(TimeoutError):
+                get(lab, "203.0.113.14", timeout=2)
+            lab.gateway.run(["nft", "delete", "table", "inet", "silence"])
+            wait_for(lambda: rows(running)["watched", "10.2.0.11:8080"][0] == "down", 10, "it to be out")
+            before, seen = running.status(), rows(running)
+            assert seen["web", "10.2.0.12:8080"][0] == "draining"
+            replace(running)
+            assert rows(running) == seen
+            assert running.status()["uptime_s"] >= before["uptime_s"]
+            assert {get(lab) for _ in range(4)} == {"b3"}
+            # Round-robin would send them to all three.
+            assert {get(lab, "203.0.113.12") for _ in range(6)} == {client}
+            assert running.status()["reasons"]["affinity"] == before["reasons"]["affinity"] + 6
+            running.command("backends", "enable", "web", "10.2.0.12:8080")
+            assert {get(lab) for _ in range(8)} == {"b2", "b3"}
+            # Passive checks and active ones go on, from what was believed.
+            assert rows(running)["watched", "10.2.0.11:8080"][0] == "down"
+        wait_for(lambda: rows(running)[checked][0] == "down", 10, "the check to fail again")
+        running.command("reload")
+        assert {name for service, name in rows(running) if service == "web"} == {
+            "10.2.0.11:8080",
+            "10.2.0.12:8080",
+        }

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from l4lb.dataplane.balancer import FORMAT, Balancer, SharedCounters
+from l4lb.dataplane.balancer import AFFINITY_FORMAT, FORMAT, Balancer, SharedCounters
 from l4lb.dataplane.decision import Reason
 from l4lb.model import Forward, Protocol
 from tests.support.cores import KEY
@@ -20,11 +20,13 @@ TABLE = make_table(
     Svc("six", ["[2001:db8:1::1]:53/udp"], ["[fd00::11]:5353"]),
     Svc("hidden", ["192.0.2.2:80/tcp"], ["10.2.0.51:8080"], forward=Forward.MASQUERADE),
     Svc("limited", ["192.0.2.3:80/tcp"], ["10.2.0.13:8080"], limits=(0, 2)),
+    Svc("sticky", ["192.0.2.4:80/tcp"], ["10.2.0.21:80", "10.2.0.22:80"], affinity=(32, 60_000)),
     pool=("10.2.0.1", "10.2.0.2"),
 )
 PORTS = (20_000, 10)
 HEADER = len(FORMAT) + 2
 RECORD = 64
+AFFINITY_RECORD = 32
 
 
 def make_balancer(capacity: int = 256, ports: tuple[int, int] = PORTS) -> Balancer:
@@ -196,3 +198,41 @@ def test_addresses_of_the_pool_are_those_of_the_new_table(running):
     next_one = make_balancer()
     next_one.load(running.dump())
     assert {flow.source for flow in next_one.flows()} == {b"", packed("10.2.0.1"), packed("10.2.0.2")}
+
+
+def stick(balancer: Balancer, number: int, port: int, now_ms: int) -> int:
+    """The slot that a client's new connection to the service with affinity gets."""
+    return balancer.decide(tcp(f"198.51.100.{number}:{port}", "192.0.2.4:80"), now_ms).slot
+
+
+def test_affinities_go_on_and_end_as_they_would_have():
+    running, next_one = make_balancer(), make_balancer()
+    chosen = {n: stick(running, n, 1, 0 if n % 2 else 30_000) for n in range(1, 21)}
+    assert set(chosen.values()) == {5, 6}
+    # What is left of one that ended is not handed over.
+    dumped = b"".join(running.shared.dump_affinities(70_000))
+    assert len(dumped) == len(AFFINITY_FORMAT) + 2 + 10 * AFFINITY_RECORD
+    dumped = b"".join(running.shared.dump_affinities(50_000))
+    assert len(dumped) == len(AFFINITY_FORMAT) + 2 + 20 * AFFINITY_RECORD
+    # Round-robin would begin anew, and give every client the other one.
+    stick(next_one, 100, 1, 0)
+    assert next_one.shared.load_affinities(pieces(dumped, 45)) == 0
+    assert {n: stick(next_one, n, 2, 59_000) for n in chosen} == chosen
+    assert next_one.reasons()[Reason.AFFINITY] == 20
+
+
+def test_affinities_that_are_known_do_not_fit():
+    running = make_balancer()
+    for n in range(1, 21):
+        stick(running, n, 1, 0)
+    dumped = list(running.shared.dump_affinities(0))
+    assert running.shared.load_affinities(dumped) == 20
+    with pytest.raises(ValueError, match="l4lb affinities 1"):
+        running.shared.load_affinities(running.dump())
+
+
+def test_counters_of_all_workers_add_up():
+    shared = SharedCounters()
+    shared.load_counters({"untracked": 3, "crowded_out": 4})
+    shared.load_counters(shared.counters())
+    assert (shared.untracked(), shared.crowded_out()) == (6, 8)

@@ -198,3 +198,13 @@ def test_times_out_grow_and_end(check, steps):
             assert judge.out_until_s is not None
             times.append(judge.out_until_s - now_s)
         assert times == [min(check.inhibit_s * 2**n, check.longest_s) for n in range(len(times))]
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 4), st.integers(1, 40)), max_size=12))
+def test_a_judge_is_the_same_after_dump_and_load(history):
+    judge, now_s = PassiveJudge(CHECK), 0
+    for begun, failed, seconds in history:
+        now_s += seconds
+        judge.observe(begun, failed, now_s)
+    twin = PassiveJudge.load(CHECK, json.loads(json.dumps(judge.dump())))
+    assert vars(twin) == vars(judge)

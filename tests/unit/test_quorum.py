@@ -205,7 +205,7 @@ def test_a_roster_that_takes_over_knows_that_the_quorum_was_lost():
     made = only(roster("quorum: 2", "hysteresis: 1", "below_quorum: refuse"))
     only(made, A, B)
     heir = Roster(made.config)
-    heir.restore(made.dump(), made.dump_services())
+    heir.restore(made.dump())
     heir.settle(5)
     assert stands(heir) == ("down", [0, 0, 0])
     assert heir.standing("web").since_s == 1

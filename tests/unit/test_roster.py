@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +13,7 @@ from l4lb.control.config import parse_config
 from l4lb.control.member import Admin, State
 from l4lb.control.roster import Roster
 from l4lb.errors import L4lbError
-from l4lb.model import L4Config, OnDown
+from l4lb.model import Backend, L4Config, OnDown
 
 A, B, C, SPARE, LAST = "10.2.0.11:80", "10.2.0.12:80", "10.2.0.13:80", "10.2.0.14:80", "10.2.0.15:80"
 
@@ -194,3 +197,86 @@ def test_settling_twice_changes_nothing_and_order_does_not_matter(reports):
     assert weights(other) == weights(made)
     working = [name for name in (A, B, C, SPARE, LAST) if last.get(name, True)]
     assert any(weights(made)) == bool(working)
+
+
+def test_what_checks_found_ends_with_the_checks():
+    made = roster(health("      passive: true\n"))
+    made.report(("web", A), up=False, out=False, why="no answer", now_s=1)
+    made.report(("web", B), up=True, out=True, why="flows never began", now_s=1)
+    made.adopt(config(health("      passive: true\n")))
+    made.settle(2)
+    assert states(made)[:2] == ["down", "down"]
+    made.adopt(config())
+    made.settle(3)
+    assert states(made)[:2] == ["up", "up"]
+
+
+def handed_over(made: Roster, to: L4Config | None = None) -> Roster:
+    """What a program makes of it that replaces the running one."""
+    found = Roster(made.config if to is None else to)
+    found.restore(json.loads(json.dumps(made.dump())))
+    return found
+
+
+def test_a_successor_knows_everything_of_every_backend():
+    made = roster(health("      slow_start: 10s\n"))
+    down(made, A)
+    up(made, A, now=7)
+    down(made, B, now=8)
+    made.set_admin("web", C, Admin.DRAINING, 9)
+    made.set_weight("web", SPARE, 9)
+    successor = handed_over(made)
+    for one in (made, successor):
+        one.settle(11)
+    assert list(successor.members()) == list(made.members())
+    assert states(successor)[0] == State.STARTING
+    assert successor.next_step_s(11) == made.next_step_s(11)
+
+
+def test_what_came_and_went_at_run_time_is_handed_over():
+    made = roster()
+    made.add("web", Backend(ip_address("10.2.0.20"), 80, 4))
+    made.add("web", Backend(ip_address("fd00::20"), None, 5))
+    made.remove("web", B)
+    made.set_weight("web", "10.2.0.20:80", 6)
+    made.settle(1)
+    successor = handed_over(made)
+    successor.settle(1)
+    assert list(successor.members()) == list(made.members())
+    assert successor.effective_config() == made.effective_config()
+    successor.adopt(config())
+    assert [member.backend.name for member in successor.members()] == [A, B, C, SPARE, LAST]
+
+
+def test_a_successor_with_another_configuration_goes_by_that():
+    made = roster()
+    made.add("web", Backend(ip_address("10.2.0.14"), 90, 4))
+    made.set_weight("web", A, 9)
+    made.set_weight("web", C, 9)
+    text = """
+l4:
+  services:
+    - {name: other, listen: 203.0.113.11:80/tcp, backends: [10.2.0.30]}
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      backends: [{address: "10.2.0.11:80", weight: 2}, "10.2.0.14:90", {address: "10.2.0.13:80", weight: 3}]
+"""
+    successor = handed_over(made, parse_config(text, "test"))
+    successor.settle(1)
+    assert [(member.backend.name, member.effective, member.added) for member in successor.members()] == [
+        ("10.2.0.30", 1, False),
+        (A, 2, False),
+        ("10.2.0.14:90", 1, False),
+        (C, 9, False),
+    ]
+
+
+def test_a_removed_backend_that_is_the_last_of_another_configuration_stays():
+    made = roster()
+    made.remove("web", B)
+    text = """
+l4:
+  services:
+    - {name: web, listen: 203.0.113.10:80/tcp, backends: ["10.2.0.12:80"]}
+"""
+    assert [m.backend.name for m in handed_over(made, parse_config(text, "test")).members()] == [B]

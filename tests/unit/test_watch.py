@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -109,8 +110,25 @@ def test_who_was_taken_out_by_a_check_that_is_gone_comes_back(scene):
     scene.look(b=(0, 2))
     scene.keeper.roster.adopt(config(passive=""))
     scene.keeper.on_settled()
-    assert scene.look() == [(B, False, "its time out is over")]
+    assert not scene.keeper.roster.member("web", B).out
     assert scene.look(b=(0, 100)) == []
+
+
+def test_who_was_taken_out_before_a_replacement_stays_out_until_its_time_is_over(scene, monkeypatch):
+    scene.look(a=(0, 1), b=(0, 2))
+
+    async def made() -> Scene:
+        heir = Scene(monkeypatch)
+        heir.keeper.roster.restore(json.loads(json.dumps(scene.keeper.roster.dump())))
+        heir.watch.restore(json.loads(json.dumps(scene.watch.dump())))
+        heir.watch.begin()
+        return heir
+
+    heir = asyncio.run(made())
+    assert heir.look() == []
+    assert heir.look(a=(0, 1)) == [(A, True, "2 flows in a row never began; tried again in 10 s")]
+    heir.now_s += 10.5
+    assert {(name, out) for name, out, _ in heir.look()} == {(A, False), (B, False)}
 
 
 def test_who_was_taken_out_before_a_replacement_comes_back(monkeypatch):

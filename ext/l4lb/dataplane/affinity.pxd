@@ -30,6 +30,10 @@ cdef struct Affinities:
     uint64_t crowded_out
 
 
+cdef enum:
+    AFFINITY_PLACES = 262144
+
+
 cdef struct Client:     # who asks, and the group where it stands
     Addr network
     uint32_t number
@@ -47,3 +51,10 @@ cdef int affinity_slot(const Client* client, const Rules* rules, int service, ui
 # The client's last new flow went to `slot`.
 cdef void affinity_set(Affinities* affinities, const Client* client, uint16_t slot, uint64_t now_ms,
                        uint64_t ends_ms) noexcept nogil
+
+# For a program that replaces the running one: the affinities in `count` places from `first` on that end later than
+# `now_ms`; returns how many there are.
+cdef size_t copy_affinities(const Affinities* affinities, Affinity* records, size_t first, size_t count,
+                            uint64_t now_ms) noexcept nogil
+# Remembers one of another table with the same key; returns whether its group has room and does not know the client.
+cdef bint load_affinity(Affinities* affinities, const Affinity* record) noexcept nogil

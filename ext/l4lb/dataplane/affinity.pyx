@@ -1,20 +1,20 @@
 """Affinity of clients (docs/design/decision.md, section 12)."""
 from cpython.mem cimport PyMem_RawFree
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.nativetable cimport BackendView, pthread_mutex_destroy, pthread_mutex_init, zeros
-from l4lb.dataplane.packet cimport FAMILY_IPV6, same_addr
+from l4lb.dataplane.packet cimport FAMILY_IPV6, Addr, same_addr
 from l4lb.dataplane.sources cimport group_number
 
 cdef enum:
-    GROUPS = 32768
     GROUP = 8
+    GROUPS = AFFINITY_PLACES // GROUP
 
 
 cdef Affinities* affinities_open() except NULL:
     cdef Affinities* affinities = <Affinities*>zeros(1, sizeof(Affinities))
     try:
-        affinities.places = <Affinity*>zeros(GROUPS * GROUP, sizeof(Affinity))
+        affinities.places = <Affinity*>zeros(AFFINITY_PLACES, sizeof(Affinity))
     except MemoryError:
         PyMem_RawFree(affinities)
         raise
@@ -30,6 +30,11 @@ cdef void affinities_close(Affinities* affinities) noexcept nogil:
     PyMem_RawFree(affinities)
 
 
+cdef Affinity* group_of(Affinities* affinities, uint32_t number, const Addr* network,
+                        uint8_t family) noexcept nogil:
+    return affinities.places + GROUP * group_number(&affinities.key, number, network, family, GROUPS)
+
+
 cdef Client client_of(Affinities* affinities, const ServiceView* service, const Packet* packet) noexcept nogil:
     cdef Client client
     client.family = packet.protocol & FAMILY_IPV6
@@ -37,9 +42,7 @@ cdef Client client_of(Affinities* affinities, const ServiceView* service, const 
     client.network = packet.source
     client.network.hi &= service.affinity_masks[client.family != 0].hi
     client.network.lo &= service.affinity_masks[client.family != 0].lo
-    client.group = affinities.places + GROUP * group_number(
-        &affinities.key, client.number, &client.network, client.family, GROUPS
-    )
+    client.group = group_of(affinities, client.number, &client.network, client.family)
     return client
 
 
@@ -86,3 +89,30 @@ cdef void affinity_set(Affinities* affinities, const Client* client, uint16_t sl
     place.family = client.family
     place.slot = slot
     place.ends_ms = ends_ms
+
+
+cdef size_t copy_affinities(const Affinities* affinities, Affinity* records, size_t first, size_t count,
+                            uint64_t now_ms) noexcept nogil:
+    cdef size_t place
+    cdef size_t found = 0
+    for place in range(first, first + count):
+        if affinities.places[place].ends_ms > now_ms:
+            records[found] = affinities.places[place]
+            found += 1
+    return found
+
+
+cdef bint load_affinity(Affinities* affinities, const Affinity* record) noexcept nogil:
+    cdef Client client
+    cdef int i
+    client.network = record.network
+    client.number = record.number
+    client.family = record.family
+    client.group = group_of(affinities, client.number, &client.network, client.family)
+    if find_in(&client) != NULL:
+        return False
+    for i in range(GROUP):
+        if client.group[i].ends_ms == 0:
+            client.group[i] = record[0]
+            return True
+    return False

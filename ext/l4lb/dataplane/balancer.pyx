@@ -3,7 +3,14 @@ from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from l4lb.dataplane.affinity cimport affinities_close, affinities_open
+from l4lb.dataplane.affinity cimport (
+    AFFINITY_PLACES,
+    Affinity,
+    affinities_close,
+    affinities_open,
+    copy_affinities,
+    load_affinity,
+)
 from l4lb.dataplane.classify cimport classify, warm
 from l4lb.dataplane.core cimport CARRY_REWRITE, CARRY_SENT, Candidate, Outcome, SlotStats
 from l4lb.dataplane.flowtable cimport GROUP, TICK_MS, Flow, table_expire, table_remove_slot
@@ -26,13 +33,15 @@ from l4lb.dataplane.reasons cimport verdict_of
 from l4lb.dataplane.sources cimport sources_close, sources_open
 
 from l4lb.dataplane import decision as words
+from l4lb.dataplane.records import pack_records, unpack_records
 
 cdef enum:
     BATCH = 16
     CHUNK = 256     # groups of the flow table that are looked through under one lock
+    AFFINITIES_AT_ONCE = 4096   # places that are
 
 FORMAT = b"l4lb flows 1\n"
-_HEADER = FORMAT + (<int>sizeof(Record)).to_bytes(2, "little")
+AFFINITY_FORMAT = b"l4lb affinities 1\n"
 
 
 cdef class SharedCounters:
@@ -76,6 +85,46 @@ cdef class SharedCounters:
 
     def crowded_out(self):
         return self.affinities.crowded_out
+
+    def counters(self):
+        return {"untracked": self.untracked(), "crowded_out": self.crowded_out()}
+
+    def load_counters(self, counted):
+        self.sources.untracked += counted["untracked"]
+        self.affinities.crowded_out += counted["crowded_out"]
+
+    def dump_affinities(self, uint64_t now_ms):
+        return pack_records(AFFINITY_FORMAT, sizeof(Affinity), self.affinity_chunks(now_ms))
+
+    def affinity_chunks(self, uint64_t now_ms):
+        """The affinities that have not ended, in bytes: those of some groups at a time."""
+        cdef Affinity* records = <Affinity*>zeros(AFFINITIES_AT_ONCE, sizeof(Affinity))
+        cdef size_t first, found
+        try:
+            for first in range(0, AFFINITY_PLACES, AFFINITIES_AT_ONCE):
+                with nogil:
+                    pthread_mutex_lock(&self.affinities.mutex)
+                    found = copy_affinities(self.affinities, records, first, AFFINITIES_AT_ONCE, now_ms)
+                    pthread_mutex_unlock(&self.affinities.mutex)
+                if found:
+                    yield <bytes>(<const char*>records)[:found * sizeof(Affinity)]
+        finally:
+            PyMem_RawFree(records)
+
+    def load_affinities(self, chunks):
+        cdef const Affinity* records
+        cdef size_t i
+        cdef bint fits
+        cdef uint64_t refused = 0
+        for chunk in unpack_records(AFFINITY_FORMAT, sizeof(Affinity), chunks):
+            records = <const Affinity*><const char*>(<bytes>chunk)
+            for i in range(len(chunk) // sizeof(Affinity)):
+                with nogil:
+                    pthread_mutex_lock(&self.affinities.mutex)
+                    fits = load_affinity(self.affinities, records + i)
+                    pthread_mutex_unlock(&self.affinities.mutex)
+                refused += not fits
+        return refused
 
 
 cdef class Balancer:
@@ -298,8 +347,7 @@ cdef class Balancer:
 
     def dump(self):
         """The flows as `load` takes them: chunks of bytes, the first of which says the format."""
-        yield _HEADER
-        yield from self.record_chunks()
+        return pack_records(FORMAT, sizeof(Record), self.record_chunks())
 
     def load(self, chunks):
         """Remembers the flows of a `dump` besides those that are known; returns how many did not fit.
@@ -307,35 +355,18 @@ cdef class Balancer:
         Publish a table before: it says which services limit their sources. ValueError where the format is
         another one, or the dump is cut.
         """
-        cdef const char* data
-        cdef Py_ssize_t at
-        cdef Py_ssize_t left
+        cdef const Record* records
+        cdef size_t i
         cdef bint fits
         cdef uint64_t refused = 0
-        rest = b""
-        headed = False
-        for chunk in chunks:
-            rest += bytes(chunk)
-            if not headed:
-                if len(rest) < len(_HEADER):
-                    continue
-                if not rest.startswith(_HEADER):
-                    raise ValueError(f"these are not flows in the format {FORMAT.decode().strip()!r}")
-                rest = rest[len(_HEADER):]
-                headed = True
-            data = rest
-            at = 0
-            left = len(rest)
-            while left - at >= <Py_ssize_t>sizeof(Record):
+        for chunk in unpack_records(FORMAT, sizeof(Record), chunks):
+            records = <const Record*><const char*>(<bytes>chunk)
+            for i in range(len(chunk) // sizeof(Record)):
                 with nogil:
                     self.lock()
-                    fits = load_record(&self.core, <const Record*>(data + at))
+                    fits = load_record(&self.core, records + i)
                     self.unlock()
                 refused += not fits
-                at += sizeof(Record)
-            rest = rest[at:]
-        if rest or not headed:
-            raise ValueError("the flows are cut: they end within a record")
         return refused
 
     def record_chunks(self):
