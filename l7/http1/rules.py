@@ -1,9 +1,11 @@
-"""What is refused of a message, and why: one rule for each number in `ext/l7/http1/refusals.pxd`, in their order.
+"""What is refused of a message, and why: one rule for each number of `Refusal`, in their order.
 
-A request that breaks one is answered with its status and its connection is closed, for where its next request begins is
-no longer sure. An answer that breaks one becomes a 502, whatever the status here, and the backend's connection is closed. The
-name is that of the counter. Where HTTP lets a recipient choose between repairing and refusing, this proxy
-refuses: what it repairs, another party on the way may have read differently, and that is how requests are smuggled.
+A request that breaks one is answered with its status and its connection is closed, for where its next request
+begins is no longer sure. An answer that breaks one becomes a 502, whatever the status here, and the backend's
+connection is closed. The name is that of the counter.
+
+Where HTTP lets a recipient choose between repairing and refusing, this proxy refuses: what it repairs,
+another party on the way may have read differently, and that is how requests are smuggled.
 """
 
 from __future__ import annotations
@@ -71,9 +73,7 @@ RULES = (
     ),
     Rule("host_differs", 400, "RFC 9112 3.2.2", "a URI as target whose authority is not that of Host"),
     # Framing
-    Rule(
-        "length_invalid", 400, "RFC 9112 6.3", "a Content-Length that is not one number of digits below 2^63"
-    ),
+    Rule("length_invalid", 400, "RFC 9112 6.3", "a Content-Length that is not one number of 1 to 18 digits"),
     Rule("length_repeated", 400, "RFC 9110 8.6", "more than one Content-Length, equal or not"),
     Rule("length_and_coding", 400, "RFC 9112 6.1", "Content-Length together with Transfer-Encoding"),
     Rule(
@@ -115,3 +115,8 @@ RULES = (
         "an answer that does not begin with HTTP/1.0 or 1.1 and a status of three digits",
     ),
 )
+
+
+def name_of(refusal: int) -> str | None:
+    """The name of a refusal by its number; None for 0, which is none."""
+    return RULES[refusal - 1].name if refusal else None

@@ -38,6 +38,7 @@ cdef struct Head:
     uint32_t room           # of `headers`
     Header* headers
     uint64_t fields         # a bit for each known field that is there
+    uint64_t repeated       # and for each that is there more than once
     uint16_t[FIELD_COUNT] first     # index of the first header of a known field, where its bit is set
     # Bounds
     uint32_t max_bytes
@@ -46,14 +47,31 @@ cdef struct Head:
     # Progress
     uint32_t at             # start of the line that comes next
     uint32_t searched       # no LF between `at` and here
-    uint32_t first_line     # length of the first line without CRLF; it is parsed when this is not 0
+    uint32_t line_at        # the first line
+    uint32_t line_length    # without CRLF; 0 until it is complete
     int refusal             # REFUSED_…
 
 
-# Bounds are kept; memory is given back only by `head_close` and `head_release`.
+# `head` is all zero bytes before. `max_bytes` is at least enough for a first line of `max_line`.
 cdef void head_open(Head* head, uint32_t max_bytes, uint32_t max_line, uint32_t max_headers) noexcept nogil
+# Ready for the next one; memory is kept.
 cdef void head_clear(Head* head) noexcept nogil
+# The same, and memory is given back.
 cdef void head_release(Head* head) noexcept nogil
+
+# A head is read in steps, each until it returns HEAD_COMPLETE:
+#     have = head_gather(&head, data, length, &base)
+#     state = head_line(&head, base, have, True)           not for trailers
+#     state = head_fields(&head, base, have)
+#     used = head_keep(&head, base, have, state)
+# `base` is the data itself where nothing was kept from before: most heads come in one piece. Without memory,
+# `head.refusal` is set by the first and the last.
+cdef uint32_t head_gather(Head* head, const char* data, size_t length, const char** base) noexcept nogil
+cdef int head_line(Head* head, const char* base, uint32_t have, bint skip_empty) noexcept nogil
+cdef int head_fields(Head* head, const char* base, uint32_t have) noexcept nogil
+cdef size_t head_keep(Head* head, const char* base, uint32_t have, int state) noexcept nogil
+# Writable bytes behind the head for what is derived from it, or NULL; they move with the buffer.
+cdef char* head_spare(Head* head, uint32_t wanted) noexcept nogil
 
 cdef inline bint has_field(const Head* head, int field) noexcept nogil:
     return head.fields >> field & 1
@@ -68,3 +86,6 @@ cdef inline const Header* first_of(const Head* head, int field) noexcept nogil:
 cdef const Header* find_header(const Head* head, const char* name, size_t length, uint32_t start) noexcept nogil
 # The values of that name, joined by `separator`; None where there is none.
 cdef bytes join_values(const Head* head, const char* name, size_t length, bytes separator)
+cdef bytes value_of(const Head* head, const Header* header)
+# All of them, as sent: (name, value).
+cdef list list_headers(const Head* head)
