@@ -156,6 +156,14 @@ class BelowQuorum(StrEnum):
     """No backend takes them: they go to the sorry server, or are refused as `on_no_backend` says."""
 
 
+class OnNoBackend(StrEnum):
+    """What becomes of new flows that no backend takes."""
+
+    DROP = "drop"
+    REJECT = "reject"
+    """The client is told: TCP by a reset, UDP by an ICMP error."""
+
+
 class CheckType(StrEnum):
     """How a backend is asked whether it works."""
 
@@ -287,6 +295,7 @@ class Service:
     down."""
     quorum: Quorum = field(default_factory=Quorum)
     below_quorum: BelowQuorum = BelowQuorum.SERVE
+    on_no_backend: OnNoBackend = OnNoBackend.DROP
     drain_timeout_s: float = 300.0
     """After this a draining backend's flows are no longer waited for."""
 

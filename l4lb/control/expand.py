@@ -21,7 +21,7 @@ from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane import hashing as native_hashing
 from l4lb.dataplane.table import BackendEntry, PortRange, ReplyFrontend, ReplySegment, ServiceEntry, Table
-from l4lb.model import Address, Backend, Forward, L4Config, OnFailure, Scheduler, Service
+from l4lb.model import Address, Backend, Forward, L4Config, OnFailure, OnNoBackend, Scheduler, Service
 
 LARGE_LOOKUP = 65537
 """Places of the table of the schedulers that choose by it: a prime, as Maglev needs."""
@@ -145,6 +145,7 @@ def expand(
                 source_new_flows=service.limits.new_flows or 0,
                 source_flows=service.limits.flows or 0,
                 kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
+                rejects=service.on_no_backend is OnNoBackend.REJECT,
                 affinity_prefix=_affinity_prefix(service),
                 affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
             )

@@ -53,7 +53,7 @@ _STATUS_COUNTERS = (
     (
         "martians",
         "l4lb_martian_packets_total",
-        "Packets to tunnels and masquerade from impossible addresses.",
+        "Packets from impossible addresses, where they might be answered.",
     ),
     (
         "hashed",

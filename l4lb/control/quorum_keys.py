@@ -14,9 +14,9 @@ from l4lb.control.message import quoted
 from l4lb.control.placed import PlacedService
 from l4lb.control.quorum import needed_for
 from l4lb.control.units import parse_fraction
-from l4lb.model import Backend, BelowQuorum, Quorum, Service
+from l4lb.model import Backend, BelowQuorum, OnNoBackend, Quorum, Service
 
-KEYS = ("quorum", "hysteresis", "below_quorum", "sorry_server")
+KEYS = ("quorum", "hysteresis", "below_quorum", "sorry_server", "on_no_backend")
 _MOST = 10_000
 
 
@@ -36,7 +36,8 @@ def with_quorum(service: Service, keys: dict[str, Field]) -> Service:
     below = BelowQuorum.REFUSE if "sorry_server" in keys else BelowQuorum.SERVE
     if "below_quorum" in keys:
         below = keys["below_quorum"].choice(BelowQuorum)
-    return replace(service, quorum=quorum, below_quorum=below)
+    refused = keys["on_no_backend"].choice(OnNoBackend) if "on_no_backend" in keys else OnNoBackend.DROP
+    return replace(service, quorum=quorum, below_quorum=below, on_no_backend=refused)
 
 
 def _parse_quorum(field: Field) -> Quorum:

@@ -56,6 +56,7 @@ class WayIn:
         self.plan = plan
         self.elements = elements
         self.present = present
+        self.rejects = any(entry.rejects for entry in table.services)
         self.keeps_marks = any(entry.forward is Forward.DSR for entry in table.services)
 
     def chains(self) -> Iterator[tuple[str, Iterable[str]]]:
@@ -120,7 +121,7 @@ class WayIn:
         if kind == "queue" and self.elements[f"recalled{family}"]:
             # The port may begin another flow, and an element that is there is not changed by `update`.
             yield f"{LEAVES} jump forget{family}"
-        if kind == "whole":
+        if kind == "whole" or self.rejects:
             # What is sent from user space may be an answer to the source: it must be somebody's address.
             yield f"{ip(family)} saddr {{ {_NOBODY[family]} }} counter name martians drop"
         yield "notrack"

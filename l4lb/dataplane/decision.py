@@ -40,14 +40,15 @@ class Reason(IntEnum):
     TOO_BIG = 11
     TTL_EXPIRED = 12
     RESET = 13
-    TRUNCATED = 14
-    MALFORMED = 15
-    FRAGMENT = 16
-    SOURCE_ROUTED = 17
-    NO_BACKEND = 18
-    NO_FLOW = 19
-    NO_PORT = 20
-    LIMITED = 21
+    REJECTED = 14
+    TRUNCATED = 15
+    MALFORMED = 16
+    FRAGMENT = 17
+    SOURCE_ROUTED = 18
+    NO_BACKEND = 19
+    NO_FLOW = 20
+    NO_PORT = 21
+    LIMITED = 22
 
     @property
     def verdict(self) -> Verdict:
@@ -75,6 +76,7 @@ _VERDICTS = {
     Reason.TOO_BIG: Verdict.ANSWER,
     Reason.TTL_EXPIRED: Verdict.ANSWER,
     Reason.RESET: Verdict.ANSWER,
+    Reason.REJECTED: Verdict.ANSWER,
     Reason.TRUNCATED: Verdict.DROP,
     Reason.MALFORMED: Verdict.DROP,
     Reason.FRAGMENT: Verdict.DROP,
@@ -100,6 +102,7 @@ _TEXTS = {
     Reason.TOO_BIG: "does not fit into the tunnel; the sender is told what would",
     Reason.TTL_EXPIRED: "its time to live ends here; the sender is told",
     Reason.RESET: "the flow's backend is down; the client is sent a reset",
+    Reason.REJECTED: "no backend of the service takes new flows; the client is told",
     Reason.TRUNCATED: "the copy ends before the headers do",
     Reason.MALFORMED: "the headers contradict themselves or the packet's length",
     Reason.FRAGMENT: "a fragment",

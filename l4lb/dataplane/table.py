@@ -32,6 +32,8 @@ MARK_DECIDED = 0x4000_0000
 """Set by the verdict, with what was decided."""
 MARK_LEARN = MARK_PENDING | MARK_DECIDED
 """Decided, and to be remembered by the kernel."""
+MAX_REJECTIONS = 1000
+"""ICMP errors that a worker sends in a second because no backend takes new flows."""
 LEARN_AFTER = 6
 """Packets from its client after which a flow is worth learning."""
 MARK_REPLY = 0x0008_0000
@@ -83,7 +85,7 @@ class ServiceEntry:
     rules have, so that both choose alike. New flows of a client, its address cut to `affinity_prefix` bits
     (0: no affinity; all of an address where it has fewer), go where the last one went, for `affinity_ms`
     milliseconds from that. `one_packet` remembers no UDP flow: every datagram is scheduled (not with
-    masquerade, whose answers need a flow).
+    masquerade, whose answers need a flow). With `rejects` clients are told where no backend takes new flows.
     """
 
     name: str
@@ -98,6 +100,7 @@ class ServiceEntry:
     affinity_prefix: int = 0
     affinity_ms: int = 0
     one_packet: bool = False
+    rejects: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,53 @@ def test_the_sorry_server_stands_in_below_the_quorum_and_steps_back(lab, web, ru
     sorry.close()
 
 
+REJECTING = """
+l4:
+  datapath: {datapath}
+  services:
+    - name: reject
+      listen: [203.0.113.10:80/tcp, 203.0.113.10:7/udp]
+      on_no_backend: reject
+      forward: {forward}
+      backends: [10.2.0.11]
+    - name: reject6
+      listen: ["[2001:db8:f::10]:80/tcp", "[2001:db8:f::10]:7/udp"]
+      on_no_backend: reject
+      forward: {forward}
+      backends: ["[2001:db8:2::11]"]
+    - name: drop
+      listen: 203.0.113.20:80/tcp
+      backends: [10.2.0.11]
+"""
+
+
+@pytest.mark.parametrize(
+    ("datapath", "forward"), [*((path, "nat") for path in DATAPATHS), ("offload", "dsr"), ("mark", "ipip")]
+)
+def test_who_cannot_be_served_is_told_at_once(lab, datapath, forward):
+    with balancing(lab, REJECTING.format(datapath=datapath, forward=forward)) as running:
+        for name, backend in (("reject", "10.2.0.11"), ("reject6", "2001:db8:2::11"), ("drop", "10.2.0.11")):
+            running.command("backends", "disable", name, backend)
+        for address in ("203.0.113.10", "2001:db8:f::10"):
+            with lab.client.enter():
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((address, 80), timeout=5)
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
+                with socket.socket(family, socket.SOCK_DGRAM) as sock:
+                    sock.settimeout(5)
+                    sock.connect((address, 7))
+                    sock.send(b"ping")
+                    with pytest.raises(ConnectionRefusedError):
+                        sock.recv(100)
+        with lab.client.enter(), pytest.raises(TimeoutError):
+            socket.create_connection(("203.0.113.20", 80), timeout=0.5)
+        assert service(running, "reject")["state"] == "down"
+        reasons = running.status()["reasons"]
+        assert reasons["rejected"] == 4
+        assert reasons["no_backend"] >= 1
+        assert explained(running, "198.51.100.2:40000", "203.0.113.10:80/tcp")["reason"] == "rejected"
+
+
 @pytest.mark.parametrize("datapath", DATAPATHS)
 def test_udp_and_ipv6_go_to_the_sorry_server_and_come_back(lab, datapath):
     with serving(lab), balancing(lab, CONFIG.format(datapath=datapath)) as running:

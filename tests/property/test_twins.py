@@ -96,7 +96,10 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
         elif forward is Forward.MASQUERADE and name != "six":
             service = replace(service, pool=draw(st.sampled_from([None, None, (0, 1), (1, 1), (0, 0)])))
         service = replace(
-            service, affinity=draw(AFFINITIES), one_packet=draw(st.sampled_from([False, False, True]))
+            service,
+            affinity=draw(AFFINITIES),
+            one_packet=draw(st.sampled_from([False, False, True])),
+            rejects=draw(st.booleans()),
         )
         chosen.append(replace(service, kernel_seed=draw(st.sampled_from([None, None, 0, 0xFFFF_FFFF]))))
     return tuple(chosen)

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Raw
 
 
@@ -92,6 +92,11 @@ def too_big(packet: bytes, source: str, destination: str, mtu: int) -> bytes:
     """The ICMP error about a `packet` of more than `mtu` bytes."""
     ipv4 = ICMP(type=3, code=4, nexthopmtu=mtu)
     return _icmp_error(packet, source, destination, ipv4, ICMPv6PacketTooBig(mtu=mtu))
+
+
+def port_unreachable(packet: bytes, source: str, destination: str) -> bytes:
+    """The ICMP error about a `packet` that nobody takes."""
+    return _icmp_error(packet, source, destination, ICMP(type=3, code=3), ICMPv6DestUnreach(code=4))
 
 
 def _icmp_error(packet: bytes, source: str, destination: str, ipv4: Any, ipv6: Any) -> bytes:

@@ -54,6 +54,7 @@ class Svc:
     kernel_seed: int | None = None
     affinity: tuple[int, int] = (0, 0)
     one_packet: bool = False
+    rejects: bool = False
 
 
 @dataclass
@@ -149,6 +150,7 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
         service.kernel_seed,
         *service.affinity,
         service.one_packet,
+        service.rejects,
     )
 
 

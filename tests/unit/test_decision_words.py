@@ -104,4 +104,5 @@ def test_only_a_decision_that_says_so_is_sent() -> None:
         Reason.TOO_BIG,
         Reason.TTL_EXPIRED,
         Reason.RESET,
+        Reason.REJECTED,
     ]

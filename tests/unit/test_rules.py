@@ -311,3 +311,10 @@ def test_what_was_not_decided_may_pass():
     script = render_rules(table_of(text), plan())
     assert elements(script, "failing4") == ["203.0.113.10 . tcp . 80 : goto pass"]
     assert rules(script, "pass")[-1] == "accept"
+
+
+def test_what_may_be_answered_has_a_source_that_can_be():
+    rejecting = ONE.replace("name: web,", "name: web, on_no_backend: reject,")
+    assert not any("martians" in rule for rule in rules(render_rules(table_of(ONE), plan()), "incoming4"))
+    first, *_ = rules(render_rules(table_of(rejecting), plan()), "incoming4")
+    assert first.endswith("counter name martians drop")

@@ -1,7 +1,7 @@
 """ICMP errors (RFC 792, RFC 1191, RFC 4443) that tell a sender why its packet went no further.
 
-The gateway's to send where it stands in for the kernel's forwarding: in tunnels and masquerade. They come from the
-packet's destination, which is whom the sender talks to.
+The gateway's to send where it stands in for the kernel's forwarding, in tunnels and masquerade, and for the host that would
+have the service. They come from the packet's destination, which is whom the sender talks to.
 """
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -11,4 +11,5 @@ from l4lb.dataplane.packet cimport Packet
 # Build the error in front of the packet, of which it quotes the beginning as it stands; return its first byte and, in
 # `length`, its size. `mtu` is what would go through.
 cdef uint8_t* answer_ttl_expired(const Packet* packet, uint32_t* length) noexcept nogil
+cdef uint8_t* answer_port_unreachable(const Packet* packet, uint32_t* length) noexcept nogil
 cdef uint8_t* answer_too_big(const Packet* packet, uint32_t mtu, uint32_t* length) noexcept nogil

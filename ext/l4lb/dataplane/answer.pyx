@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef uint8_t* put_error(const Packet* packet, uint8_t type_ipv4, uint8_t code_ipv4, uint8_t type_ipv6,
-                        uint32_t value, uint32_t* length) noexcept nogil:
+                        uint8_t code_ipv6, uint32_t value, uint32_t* length) noexcept nogil:
     """`value` goes into the last four bytes of the ICMP header."""
     cdef bint ipv6 = packet.protocol & FAMILY_IPV6 != 0
     cdef uint32_t quote = min(packet.total, packet.have, <uint32_t>(QUOTE_IPV6 if ipv6 else QUOTE_IPV4))
@@ -26,7 +26,7 @@ cdef uint8_t* put_error(const Packet* packet, uint8_t type_ipv4, uint8_t code_ip
     cdef uint8_t* ip = icmp - (IPV6_HEADER if ipv6 else IPV4_HEADER)
     cdef uint32_t v4
     icmp[0] = type_ipv6 if ipv6 else type_ipv4
-    icmp[1] = 0 if ipv6 else code_ipv4
+    icmp[1] = code_ipv6 if ipv6 else code_ipv4
     icmp[2] = icmp[3] = 0
     put16(icmp + 4, value >> 16)
     put16(icmp + 6, value)
@@ -59,10 +59,14 @@ cdef uint8_t* put_error(const Packet* packet, uint8_t type_ipv4, uint8_t code_ip
 
 
 cdef uint8_t* answer_ttl_expired(const Packet* packet, uint32_t* length) noexcept nogil:
-    return put_error(packet, 11, 0, 3, 0, length)
+    return put_error(packet, 11, 0, 3, 0, 0, length)
+
+
+cdef uint8_t* answer_port_unreachable(const Packet* packet, uint32_t* length) noexcept nogil:
+    return put_error(packet, 3, 3, 1, 4, 0, length)
 
 
 cdef uint8_t* answer_too_big(const Packet* packet, uint32_t mtu, uint32_t* length) noexcept nogil:
     if not packet.protocol & FAMILY_IPV6:
         mtu = min(mtu, <uint32_t>0xFFFF)  # the field has two bytes
-    return put_error(packet, 3, 4, 2, mtu, length)
+    return put_error(packet, 3, 4, 2, 0, mtu, length)

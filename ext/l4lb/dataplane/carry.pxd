@@ -13,6 +13,7 @@ cdef void reply(Core* core, Packet* packet, const FrontendView* frontend, bint r
                 Outcome* outcome) noexcept nogil
 cdef void reply_masqueraded(Core* core, Packet* packet, const Flow* flow, Outcome* outcome) noexcept nogil
 cdef void answer_expired(const Packet* packet, Outcome* outcome) noexcept nogil
+cdef void answer_unreachable(const Packet* packet, Outcome* outcome) noexcept nogil
 cdef void answer_reset(const Packet* packet, Outcome* outcome) noexcept nogil
 
 # Whether the packet does not fit into the tunnel to the backend in `slot`, and may not be cut.

@@ -1,7 +1,7 @@
 """Carrying it out (docs/design/decision.md, section 9)."""
 from libc.stdint cimport uint16_t, uint32_t
 
-from l4lb.dataplane.answer cimport answer_too_big, answer_ttl_expired
+from l4lb.dataplane.answer cimport answer_port_unreachable, answer_too_big, answer_ttl_expired
 from l4lb.dataplane.core cimport CARRY_MARK, CARRY_REWRITE, CARRY_SENT, SlotStats
 from l4lb.dataplane.flowtable cimport table_number
 from l4lb.dataplane.nativetable cimport (
@@ -128,6 +128,12 @@ cdef void answer_expired(const Packet* packet, Outcome* outcome) noexcept nogil:
     outcome.carry = CARRY_SENT
     outcome.splittable = False
     outcome.out = answer_ttl_expired(packet, &outcome.out_length)
+
+
+cdef void answer_unreachable(const Packet* packet, Outcome* outcome) noexcept nogil:
+    outcome.carry = CARRY_SENT
+    outcome.splittable = False
+    outcome.out = answer_port_unreachable(packet, &outcome.out_length)
 
 
 cdef void answer_reset(const Packet* packet, Outcome* outcome) noexcept nogil:

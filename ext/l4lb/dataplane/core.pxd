@@ -30,6 +30,9 @@ cdef struct Core:
     # Flows that were remembered from their first packet, in one second.
     uint64_t pace_second
     uint64_t pace_begun
+    # ICMP errors that were sent because no backend takes new flows, in one second.
+    uint64_t rejected_second
+    uint64_t rejected
 
 
 cdef enum Owner:        # whose packet it is

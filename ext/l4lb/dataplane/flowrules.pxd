@@ -14,7 +14,7 @@ from l4lb.dataplane.nativetable cimport (
 )
 from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_RST, FLAG_SYN, PROTO_TCP, Packet
 from l4lb.dataplane.ports cimport NO_NUMBER
-from l4lb.dataplane.reasons cimport REASON_NO_BACKEND, REASON_NO_FLOW
+from l4lb.dataplane.reasons cimport REASON_NO_BACKEND, REASON_NO_FLOW, REASON_REJECTED
 from l4lb.dataplane.tcp cimport tcp_cannot_begin, tcp_opens
 
 
@@ -107,8 +107,20 @@ cdef inline bint is_paced(const Core* core, const ServiceView* service, const Pa
     )
 
 
-cdef inline int refuse_to_begin(const ServiceView* service, const Packet* packet) noexcept nogil:
+cdef enum:
+    MAX_REJECTIONS = 1000   # l4lb.dataplane.table
+
+
+cdef inline int refuse_to_begin(const Core* core, const ServiceView* service, const Packet* packet,
+                                uint64_t now_ms) noexcept nogil:
     """Why this packet cannot begin a flow, whoever sends it; or -1."""
     if is_tcp(packet) and tcp_cannot_begin(packet.flags):
         return REASON_NO_FLOW
-    return REASON_NO_BACKEND if service.count == 0 else -1
+    if service.count:
+        return -1
+    if not service.rejects:
+        return REASON_NO_BACKEND
+    # A reset is no larger than what it answers; ICMP errors are to be limited (RFC 4443, section 2.4 f).
+    if not is_tcp(packet) and core.rejected_second == now_ms // 1000 and core.rejected >= MAX_REJECTIONS:
+        return REASON_NO_BACKEND
+    return REASON_REJECTED

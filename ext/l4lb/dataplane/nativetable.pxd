@@ -77,6 +77,7 @@ cdef struct ServiceView:
     bint shares_hash        # with the kernel: places of `lookup` are found by `kernel_hash`
     uint32_t kernel_seed
     bint one_packet         # datagrams are not remembered
+    bint rejects            # clients are told where no backend takes new flows
     bint has_affinity
     uint64_t affinity_ms
     Addr affinity_masks[2]  # of an IPv4 and an IPv6 client

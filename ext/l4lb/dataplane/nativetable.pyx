@@ -132,6 +132,7 @@ cdef class NativeTable:
             service.shares_hash = s.kernel_seed is not None
             service.kernel_seed = s.kernel_seed or 0
             service.one_packet = s.one_packet and service.forward != FORWARD_MASQUERADE
+            service.rejects = s.rejects
             service.has_affinity = s.affinity_prefix != 0
             service.affinity_ms = s.affinity_ms
             service.affinity_masks[0] = load_addr(make_mask(s.affinity_prefix, 4))

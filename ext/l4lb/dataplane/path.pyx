@@ -7,7 +7,14 @@ from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.affinity cimport Client, affinity_set, affinity_slot, client_of
-from l4lb.dataplane.carry cimport answer_expired, answer_reset, forward, reply, reply_masqueraded
+from l4lb.dataplane.carry cimport (
+    answer_expired,
+    answer_reset,
+    answer_unreachable,
+    forward,
+    reply,
+    reply_masqueraded,
+)
 from l4lb.dataplane.classify cimport classify_endpoint, refuse_to_send
 from l4lb.dataplane.core cimport CARRY_VERDICT, OWNER_POOL, OWNER_SERVICE, SlotStats
 from l4lb.dataplane.flowrules cimport (
@@ -60,6 +67,7 @@ from l4lb.dataplane.tcp cimport FROM_BACKEND, tcp_begin, tcp_closing, tcp_next, 
 cdef int core_open(Core* core, uint64_t capacity, uint32_t first_port, uint32_t ports) except -1:
     pthread_mutex_init(&core.mutex, NULL)
     core.pace_second = ~<uint64_t>0
+    core.rejected_second = ~<uint64_t>0
     core.slot_stats = <SlotStats*>zeros(SLOTS, sizeof(SlotStats))
     table_open(&core.table, capacity, first_port, ports)
     return 0
@@ -145,6 +153,17 @@ cdef void count_beginning(SlotStats* stats, int seen, const Packet* packet) noex
         stats.failed += tcp_opens(packet.flags)
 
 
+cdef void reject(Core* core, const Packet* packet, uint64_t now_ms, Outcome* outcome) noexcept nogil:
+    if is_tcp(packet):
+        answer_reset(packet, outcome)
+        return
+    if core.rejected_second != now_ms // 1000:
+        core.rejected_second = now_ms // 1000
+        core.rejected = 0
+    core.rejected += 1
+    answer_unreachable(packet, outcome)
+
+
 cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, bint again,
                  Outcome* outcome) noexcept nogil:
     cdef const Packet* packet = &candidate.packet
@@ -155,7 +174,9 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
     cdef bint kept = False
     cdef int64_t number = NO_NUMBER
     cdef Flow* place = NULL
-    outcome.reason = refuse_to_begin(service, packet)
+    outcome.reason = refuse_to_begin(core, service, packet, now_ms)
+    if outcome.reason == REASON_REJECTED:
+        reject(core, packet, now_ms, outcome)
     if outcome.reason >= 0:
         return NULL
     if service.source_new_flows or service.source_flows:

@@ -107,7 +107,7 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
     cdef uint8_t family = packet.protocol & FAMILY_IPV6
     cdef uint32_t removed = 0
     cdef bint remembered = is_remembered(service, packet)
-    cdef int refused = refuse_to_begin(service, packet)
+    cdef int refused = refuse_to_begin(core, service, packet, now_ms)
     cdef int slot
     if refused >= 0:
         outcome.reason = refused

@@ -15,15 +15,16 @@ cpdef enum NativeReason:
     REASON_TOO_BIG = 11
     REASON_TTL_EXPIRED = 12
     REASON_RESET = 13
-    REASON_TRUNCATED = 14
-    REASON_MALFORMED = 15
-    REASON_FRAGMENT = 16
-    REASON_SOURCE_ROUTED = 17
-    REASON_NO_BACKEND = 18
-    REASON_NO_FLOW = 19
-    REASON_NO_PORT = 20
-    REASON_LIMITED = 21
-    REASON_COUNT = 22
+    REASON_REJECTED = 14
+    REASON_TRUNCATED = 15
+    REASON_MALFORMED = 16
+    REASON_FRAGMENT = 17
+    REASON_SOURCE_ROUTED = 18
+    REASON_NO_BACKEND = 19
+    REASON_NO_FLOW = 20
+    REASON_NO_PORT = 21
+    REASON_LIMITED = 22
+    REASON_COUNT = 23
 
 cpdef enum NativeVerdict:
     VERDICT_ACCEPT = 0
@@ -48,6 +49,6 @@ cdef inline NativeVerdict verdict_of(int reason) noexcept nogil:
         return VERDICT_FORWARD
     if reason <= REASON_REPLY_UNMATCHED:
         return VERDICT_ACCEPT
-    if reason <= REASON_RESET:
+    if reason <= REASON_REJECTED:
         return VERDICT_ANSWER
     return VERDICT_DROP

@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from l4lb.dataplane.checksum cimport put_checksum, sum_bytes, sum_pseudo
-from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_ACK, FLAG_FIN, FLAG_RST, PROTO_TCP, be16, put16
+from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_ACK, FLAG_FIN, FLAG_RST, FLAG_SYN, PROTO_TCP, be16, put16
 
 cdef enum:
     IPV4_HEADER = 20
@@ -37,7 +37,8 @@ cdef uint8_t* build_reset(const Packet* packet, uint32_t* length) noexcept nogil
         put32(tcp + 4, be32(asked + 8))
     else:
         tcp[13] = FLAG_RST | FLAG_ACK
-        put32(tcp + 8, be32(asked + 4) + segment + (packet.flags & FLAG_FIN))
+        put32(tcp + 8, be32(asked + 4) + segment
+              + (packet.flags & FLAG_FIN != 0) + (packet.flags & FLAG_SYN != 0))
     put_checksum(tcp + 16, sum_pseudo(&packet.destination, &packet.source, PROTO_TCP, TCP_HEADER)
                  + sum_bytes(tcp, TCP_HEADER))
     if ipv6:

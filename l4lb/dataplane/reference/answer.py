@@ -1,13 +1,14 @@
 """ICMP errors that tell a sender why its packet went no further (docs/design/decision.md, section 9).
 
-The gateway answers (RFC 792, RFC 1191, RFC 4443) where it stands in for the kernel's forwarding: in tunnels
-and masquerade. Answers come from the packet's destination, which the sender talks to.
+The gateway answers (RFC 792, RFC 1191, RFC 4443) where it stands in for the kernel's forwarding, in tunnels
+and masquerade, and for the host that would have the service. Answers come from the packet's destination,
+which the sender talks to.
 """
 
 from __future__ import annotations
 
 from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6PacketTooBig, ICMPv6TimeExceeded, IPv6
 from scapy.packet import Packet as Layer
 from scapy.packet import Raw
 
@@ -26,6 +27,11 @@ QUOTE_IPV6 = 1232
 def ttl_expired(packet: Packet) -> bytes:
     """Time exceeded in transit."""
     return _answer(packet, ICMP(type=11, code=0), ICMPv6TimeExceeded(code=0))
+
+
+def port_unreachable(packet: Packet) -> bytes:
+    """Nobody listens."""
+    return _answer(packet, ICMP(type=3, code=3), ICMPv6DestUnreach(code=4))
 
 
 def too_big(packet: Packet, mtu: int) -> bytes:

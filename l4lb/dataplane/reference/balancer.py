@@ -20,7 +20,7 @@ from l4lb.dataplane.reference.ports import OwnPorts, PoolPort
 from l4lb.dataplane.reference.rewrite import Offload
 from l4lb.dataplane.reference.schedulers import Choice
 from l4lb.dataplane.reference.sources import Limits
-from l4lb.dataplane.table import BackendEntry, ReplyFrontend, ServiceEntry, Table
+from l4lb.dataplane.table import MAX_REJECTIONS, BackendEntry, ReplyFrontend, ServiceEntry, Table
 from l4lb.model import Forward, Protocol
 
 __all__ = ["Balancer", "SharedCounters"]
@@ -39,7 +39,7 @@ class _Traffic:
 
 @dataclass(slots=True)
 class _Pace:
-    """Flows remembered from their first packet in one second."""
+    """Flows remembered from their first packet in one second, or flows rejected."""
 
     second: int = -1
     begun: int = 0
@@ -74,6 +74,7 @@ class Balancer:
         self._flows = FlowTable(capacity, self._shared, self._limits)
         self._ports = OwnPorts(*ports)
         self._pace = _Pace()
+        self._rejections = _Pace()
         self._table: Table | None = None
         self._choices: list[Choice] = []
         self._reasons = dict.fromkeys(Reason, 0)
@@ -236,6 +237,8 @@ class Balancer:
         chosen = self._choose(arrival, table, number, key, hash_)
         if chosen is Reason.RESET:
             return carry.reset(arrival.packet)
+        if chosen is Reason.REJECTED:
+            return carry.reject(arrival.packet)
         if isinstance(chosen, Reason):
             return carry.refuse(chosen)
         decision = carry.forward(arrival, table, service, chosen, hash_)
@@ -284,7 +287,7 @@ class Balancer:
         if is_tcp and not states.begins(packet.flags):
             return Reason.NO_FLOW
         if not choice.backends:
-            return Reason.NO_BACKEND
+            return self._reject(service, packet, second)
         if not self._limits.allow(service, key.client, now_ms):
             return Reason.LIMITED
         too_fast = 0 < table.new_flows <= self._pace.begun_in(second)
@@ -318,6 +321,16 @@ class Balancer:
         if is_first:
             self._pace.count(second)
         return Chosen(new, slot, flow)
+
+    def _reject(self, service: ServiceEntry, packet: Packet, second: int) -> Reason:
+        """How a packet is refused that no backend takes. ICMP errors are to be limited (RFC 4443, 2.4 f)."""
+        if not service.rejects:
+            return Reason.NO_BACKEND
+        if packet.protocol is Protocol.UDP:
+            if self._rejections.begun_in(second) >= MAX_REJECTIONS:
+                return Reason.NO_BACKEND
+            self._rejections.count(second)
+        return Reason.REJECTED
 
     def _schedule(
         self, service: ServiceEntry, choice: Choice, hash_: int, client: Endpoint, now_ms: int

@@ -21,7 +21,7 @@ from l4lb.dataplane.table import (
     forward_mark,
     reply_mark,
 )
-from l4lb.model import Forward
+from l4lb.model import Forward, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,12 @@ def refuse_to_send(packet: Packet) -> Decision | None:
 def reset(packet: Packet) -> Decision:
     """The decision about a packet of a connection that is given up."""
     return _answer(Reason.RESET, build_reset(packet))
+
+
+def reject(packet: Packet) -> Decision:
+    """The decision about a packet that would begin a flow, and that nobody takes."""
+    is_tcp = packet.protocol is Protocol.TCP
+    return _answer(Reason.REJECTED, build_reset(packet) if is_tcp else answer.port_unreachable(packet))
 
 
 def forward(arrival: Arrival, table: Table, service: ServiceEntry, chosen: Chosen, hash_: int) -> Decision:
