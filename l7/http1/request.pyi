@@ -1,5 +1,7 @@
 """The head of a request, checked and understood: the contract's Request."""
 
+from collections.abc import Callable
+
 class RequestHead:
     """Reads one request head after another; bounds in bytes and headers (`l7.model.Limits`).
 
@@ -7,8 +9,15 @@ class RequestHead:
     """
 
     def __init__(
-        self, *, request_line: int = ..., header_bytes: int = ..., header_count: int = ...
-    ) -> None: ...
+        self,
+        *,
+        request_line: int = ...,
+        header_bytes: int = ...,
+        header_count: int = ...,
+        make_id: Callable[[], bytes] | None = None,
+    ) -> None:
+        """`make_id` gives a request's `id` when that is first asked for; without it ids are zeros."""
+
     def feed(self, data: bytes) -> int:
         """Reads on. How many bytes of `data` belong to the head: all of them where more is needed, none
         where it is refused or was complete before."""
@@ -85,6 +94,10 @@ class RequestHead:
     @property
     def upgrade(self) -> bytes | None:
         """The protocols that `asks_upgrade` is for, as sent."""
+
+    @property
+    def id(self) -> bytes:
+        """32 hexadecimal digits."""
 
     def header(self, name: bytes) -> bytes | None:
         """The value of `name` (in lower case); several are joined by `, `, cookies by `; `."""

@@ -70,6 +70,9 @@ cdef inline uint8_t lower(char c) noexcept nogil:
     return u | 0x20 if 65 <= u <= 90 else u
 
 
+# Lower case, and `_` as `-`.
+cdef uint8_t folded_char(char c) noexcept nogil
+
 # Whether the two are equal but for the case of ASCII letters; `text` is in lower case.
 cdef bint same_text(const char* data, size_t length, const char* text, size_t text_length) noexcept nogil
 

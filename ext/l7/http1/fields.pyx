@@ -103,10 +103,14 @@ cdef int field_of(const char* name, size_t length, bint* is_alias) noexcept nogi
     if same_name(name, known[field].name, length):
         return field
     for i in range(length):
-        if folded[<uint8_t>name[i]] != <uint8_t>known[field].name[i]:
+        if folded_char(name[i]) != <uint8_t>known[field].name[i]:
             return FIELD_OTHER
     is_alias[0] = True
     return field
+
+
+cdef uint8_t folded_char(char c) noexcept nogil:
+    return folded[<uint8_t>c]
 
 
 cdef bint same_text(const char* data, size_t length, const char* text, size_t text_length) noexcept nogil:

@@ -30,6 +30,8 @@ cdef class RequestHead:
     cdef object _target
     cdef object _host
     cdef object _path
+    cdef object _id
+    cdef object _make_id
     cdef int _finish(self) noexcept nogil
     cdef int _read_host(self) noexcept nogil
     cdef int _read_path(self) noexcept nogil

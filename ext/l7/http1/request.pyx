@@ -61,10 +61,13 @@ cdef enum:
 # By number; made once, so that asking costs no object.
 cdef tuple METHODS = (None, b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH")
 
+cdef bytes NO_ID = b"0" * 32
+
 
 cdef class RequestHead:
     def __cinit__(self, *, uint32_t request_line=8 << 10, uint32_t header_bytes=32 << 10,
-                  uint32_t header_count=100):
+                  uint32_t header_count=100, make_id=None):
+        self._make_id = make_id
         head_open(&self.head, header_bytes, request_line, header_count)
 
     def __dealloc__(self):
@@ -74,7 +77,7 @@ cdef class RequestHead:
         head_clear(&self.head)
         self.state = HEAD_MORE
         self.refusal = REFUSED_NOT
-        self._method = self._target = self._host = self._path = None
+        self._method = self._target = self._host = self._path = self._id = None
 
     cdef void release(self):
         self.clear()
@@ -248,6 +251,12 @@ cdef class RequestHead:
         if self._path is None:
             self._path = PyUnicode_DecodeUTF8(self.head.data + self.path_at, self.path_length, b"surrogateescape")
         return self._path
+
+    @property
+    def id(self):
+        if self._id is None:
+            self._id = NO_ID if self._make_id is None else self._make_id()
+        return self._id
 
     @property
     def upgrade(self):
