@@ -140,11 +140,11 @@ def _live_flows(socket: Path, service: str, backend: str) -> int:
     active = next((r["active"] for r in rows if (r["service"], r["backend"]) == (service, backend)), 0)
     if active:
         return int(active)
-    waiting = 0
-    for state in ("syn_recv", "udp"):
-        flows = _client(socket).rows("/flows", service=service, backend=backend, state=state, limit="1000")
-        waiting += sum(1 for _ in flows)
-    return waiting
+    filters = {"service": service, "backend": backend}
+    return sum(
+        int(_client(socket).get("/flows/count", state=state, **filters)["flows"])
+        for state in ("syn_recv", "udp")
+    )
 
 
 def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:

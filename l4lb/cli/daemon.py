@@ -21,6 +21,7 @@ from l4lb import __version__
 from l4lb.cli import views
 from l4lb.cli.assembly import learning_rules, machine_key, make_designer
 from l4lb.cli.decisions import decide_packets
+from l4lb.cli.flowviews import FlowPage, count_flows, flow_page
 from l4lb.cli.keeper import Keeper
 from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.cli.watch import Watch
@@ -416,7 +417,12 @@ class Daemon:
         self._start_slow_path()
         self._start_fast_path(keep=True)
         paused = time.monotonic() - luggage.state["began"]
-        log("replaced", version=__version__, flows=self.flow_count()["flows"], paused_ms=round(paused * 1000))
+        log(
+            "replaced",
+            version=__version__,
+            flows=self._flow_counts()["flows"],
+            paused_ms=round(paused * 1000),
+        )
 
     # Answers ---------------------------------------------------------------------------------------
 
@@ -435,7 +441,7 @@ class Daemon:
             "services": len(self.config.services),
             "backends": sum(not member.backend.sorry for member in self._keeper.roster.members()),
             "trouble": self._keeper.trouble,
-            **self.flow_count(),
+            **self._flow_counts(),
             **views.kernel_counters(),
             "untracked_sources": self._crew.untracked_sources,
             "crowded_out_affinities": self._crew.crowded_out_affinities,
@@ -454,9 +460,9 @@ class Daemon:
         """See `AdminServer`."""
         return views.backend_rows(self._scene())
 
-    def flows(self, filters: dict[str, str]) -> Iterable[views.Json]:
-        """See `AdminServer`."""
-        return views.flow_rows(self._scene(counted=False), filters)
+    async def flows(self, query: dict[str, str]) -> FlowPage:
+        """See `AdminServer`. The table is walked in a thread of its own, without the GIL."""
+        return await asyncio.to_thread(flow_page, self._scene(counted=False), query)
 
     def metrics(self) -> str:
         """See `AdminServer`."""
@@ -467,8 +473,14 @@ class Daemon:
         """See `AdminServer`."""
         return decide_packets(self._scene(counted=False), packets, views.now_ms())
 
-    def flow_count(self) -> views.Json:
+    async def flow_count(self, filters: dict[str, str]) -> views.Json:
         """See `AdminServer`."""
+        counts = self._flow_counts()
+        if filters:
+            counts["flows"] = await asyncio.to_thread(count_flows, self._scene(counted=False), filters)
+        return counts
+
+    def _flow_counts(self) -> views.Json:
         return {
             "flows": sum(worker.balancer.flow_count() for worker in self.workers),
             "flow_capacity": sum(worker.balancer.capacity for worker in self.workers),

@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import click
 
 from l4lb import __version__
-from l4lb.cli import capture, changing, metrics, replay, top, trace
-from l4lb.cli.realserver import real_server
+from l4lb.cli import changing
 from l4lb.console import output
+from l4lb.console.lazy import LazyGroup
 from l4lb.console.options import config_option, json_option
 from l4lb.console.shell import CONTEXT, EXIT_CODES, run_command
 from l4lb.errors import ConfigError, L4lbError
@@ -47,22 +47,19 @@ _SERVICE_COLUMNS = (
     ("QUORUM", "quorum"),
     *_BACKEND_COLUMNS[4:],
 )
-_FLOW_COLUMNS = (
-    ("CLIENT", "client"),
-    ("LISTEN", "listen"),
-    ("SERVICE", "service"),
-    ("BACKEND", "backend"),
-    ("STATE", "state"),
-    ("EXPIRES S", "expires_s"),
-    ("PACKETS", "packets"),
-    ("BYTES", "bytes"),
-    ("QUEUE", "queue"),
-    ("OFFLOADED", "offloaded"),
-    ("SOURCE", "source"),
-)
+_MODULES = {
+    "capture": "l4lb.cli.capture",
+    "flows": "l4lb.cli.flows",
+    "metrics": "l4lb.cli.metrics",
+    "real-server": "l4lb.cli.realserver",
+    "replay": "l4lb.cli.replay",
+    "top": "l4lb.cli.top",
+    "trace": "l4lb.cli.trace",
+}
+"""Commands with modules of their own."""
 
 
-@click.group(context_settings=CONTEXT, epilog=EXIT_CODES)
+@click.group(cls=LazyGroup, modules=_MODULES, context_settings=CONTEXT, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="l4lb")
 @click.option(
     "--socket",
@@ -85,14 +82,6 @@ def cli(context: click.Context, socket: Path, debug: bool) -> None:
       l4lb run -c examples/nat.yaml
     """
     context.obj = socket
-
-
-cli.add_command(real_server)
-cli.add_command(metrics.command)
-cli.add_command(top.command)
-cli.add_command(replay.command)
-cli.add_command(trace.command)
-cli.add_command(capture.command)
 
 
 @cli.command()
@@ -304,59 +293,6 @@ for command in changing.COMMANDS:
     backends.add_command(command)
 
 
-@cli.group()
-def flows() -> None:
-    """Look at flows, and forget them."""
-
-
-flows.add_command(changing.flush)
-
-
-@flows.command("ls")
-@click.option("--client", metavar="ADDRESS[/LENGTH]", help="Only flows of this client or network.")
-@click.option("--service", metavar="NAME", help="Only flows of this service.")
-@click.option("--backend", metavar="BACKEND", help="Only flows to this backend.")
-@click.option("--state", metavar="STATE", help="Only flows in this state, such as established.")
-@click.option("--limit", type=click.IntRange(min=0), default=1000, show_default=True, help="At most so many.")
-@json_option
-@click.pass_obj
-def flows_ls(
-    socket: Path,
-    client: str | None,
-    service: str | None,
-    backend: str | None,
-    state: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List remembered flows, in no order.
-
-    \b
-    Example:
-      l4lb flows ls --client 198.51.100.0/24 --state established
-    """
-    given = {"client": client, "service": service, "backend": backend, "state": state, "limit": str(limit)}
-    filters = {key: value for key, value in given.items() if value is not None}
-    _print(_client(socket).rows("/flows", **filters), _FLOW_COLUMNS, as_json, "flows")
-
-
-@flows.command("count")
-@json_option
-@click.pass_obj
-def flows_count(socket: Path, as_json: bool) -> None:
-    """Show how many flows are remembered, and how many could be.
-
-    \b
-    Example:
-      l4lb flows count
-    """
-    answer = _client(socket).get("/flows/count")
-    if as_json:
-        output.print_json(answer)
-    else:
-        print(f"{answer['flows']} of {answer['flow_capacity']}")
-
-
 @cli.command()
 @click.argument("client")
 @click.argument("service")
@@ -369,6 +305,8 @@ def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
     Example:
       l4lb explain 198.51.100.7:40000 203.0.113.10:80/tcp
     """
+    from l4lb.cli.flows import COLUMNS
+
     answer = _client(socket).get("/explain", client=client, service=service)
     if as_json:
         output.print_json(answer)
@@ -385,7 +323,7 @@ def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
     output.print_fields("explain", fields)
     if answer["flow"]:
         print()
-        _print([answer["flow"]], _FLOW_COLUMNS, False, "flow")
+        _print([answer["flow"]], COLUMNS, False, "flow")
     if answer["backends"]:
         print()
         _print(answer["backends"], _BACKEND_COLUMNS[1:], False, "backends of the service")

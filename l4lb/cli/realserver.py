@@ -61,7 +61,7 @@ _FORWARDS = [str(forward) for forward in Forward if forward.answers_itself]
 @click.option("--dry-run", is_flag=True, help="Only say what --apply or --undo would do.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_obj
-def real_server(
+def command(
     socket: Path,
     vips: tuple[str, ...],
     forward: str,

@@ -6,8 +6,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
-from itertools import islice
+from ipaddress import ip_address
 from typing import Any
 
 from l4lb.cli.kernelcounts import KernelCount
@@ -55,7 +54,6 @@ _SUMMED = (
     "bytes_out",
     "packets_offloaded",
 )
-_FILTERS = ("client", "service", "backend", "state", "limit")
 _ENDPOINT = re.compile(
     r"^(?:\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<v4>[0-9.]+)):(?P<port>\d{1,5})(?:/(?P<protocol>tcp|udp))?$"
 )
@@ -195,40 +193,6 @@ def _total(rows: Sequence[Json], key: str) -> int | None:
     return None if None in values else sum(values)
 
 
-def flow_rows(scene: Scene, filters: dict[str, str]) -> Iterator[Json]:
-    """A row for each flow that every filter lets through; ConfigError for a filter that makes no sense."""
-    unknown = set(filters) - set(_FILTERS)
-    if unknown:
-        raise ConfigError(f"flows: unknown filter {min(unknown)}; there are {', '.join(_FILTERS)}")
-    limit = filters.get("limit")
-    if limit is not None and not limit.isdecimal():
-        raise ConfigError(f"flows: limit {limit!r} is not a number of rows")
-    state = filters.get("state", "").upper().replace("-", "_")
-    if state and state not in State.__members__:
-        raise ConfigError(f"flows: unknown state {filters['state']}; there are {_state_names()}")
-    try:
-        clients = ip_network(filters["client"]) if "client" in filters else None
-    except ValueError as error:
-        raise ConfigError(f"flows: client {filters['client']!r} is no address or network: {error}") from error
-    now = now_ms()
-
-    def matching() -> Iterator[Json]:
-        for worker in scene.workers:
-            for flow in worker.balancer.flows():
-                service, backend = scene.slots.owner(flow.slot)
-                if flow.expires_ms <= now:
-                    continue
-                if state and flow.state.name != state:
-                    continue
-                if filters.get("service", service) != service or filters.get("backend", backend) != backend:
-                    continue
-                if clients is not None and ip_address(flow.client) not in clients:
-                    continue
-                yield flow_row(scene, flow, worker.number, now)
-
-    return islice(matching(), int(limit) if limit is not None else None)
-
-
 def flow_row(scene: Scene, flow: Flow, queue: int, now: int) -> Json:
     """One flow as the command line shows it."""
     service, backend = scene.slots.owner(flow.slot)
@@ -238,6 +202,7 @@ def flow_row(scene: Scene, flow: Flow, queue: int, now: int) -> Json:
         "service": service,
         "backend": backend,
         "state": flow.state.name.lower(),
+        "idle_s": round(max(now - last_seen_ms(scene, flow), 0) / 1000, 1),
         "expires_s": round(max(flow.expires_ms - now, 0) / 1000, 1),
         "packets": flow.packets,
         "bytes": flow.bytes,
@@ -251,8 +216,13 @@ def is_offloaded(scene: Scene, flow: Flow, now: int) -> bool:
     """Whether the kernel remembers the flow: it learned it from the last packet that came here, for
     `LEASE_S`."""
     established = flow.state in (State.ESTABLISHED, State.UDP) and flow.packets >= LEARN_AFTER
-    since_ms = now - (flow.expires_ms - scene.table.timeouts.of(flow.state))
+    since_ms = now - last_seen_ms(scene, flow)
     return flow.slot in scene.learned and established and since_ms < LEASE_S * 1000
+
+
+def last_seen_ms(scene: Scene, flow: Flow) -> int:
+    """When user space saw a packet of the flow last."""
+    return flow.expires_ms - scene.table.timeouts.of(flow.state)
 
 
 def explain(scene: Scene, client: str, listen: str) -> Json:
@@ -335,7 +305,3 @@ def _backend(slots: SlotRegistry, decision: Decision) -> str | None:
 
 def _endpoint(address: Address, port: int) -> str:
     return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-
-def _state_names() -> str:
-    return ", ".join(state.name.lower() for state in State if state is not State.NONE)

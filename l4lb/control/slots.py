@@ -96,6 +96,10 @@ class SlotRegistry:
         found = self._configured.get(owner)
         return self._reserved[owner] if found is None else found
 
+    def owners(self) -> Iterable[tuple[int, Owner]]:
+        """Every slot that has, or had, an owner, with the last one."""
+        return self._owners.items()
+
     def owner(self, slot: int) -> Owner:
         """The service and the backend that have, or had last, the slot. Raises KeyError if none ever had."""
         return self._owners[slot]

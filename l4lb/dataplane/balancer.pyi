@@ -5,6 +5,7 @@ from typing import TypedDict
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters
 from l4lb.dataplane.nativetable import NativeTable
+from l4lb.dataplane.selection import Selected, Selection
 from l4lb.dataplane.table import Table
 
 FORMAT: bytes
@@ -110,6 +111,11 @@ class Balancer:
     def flow_count(self) -> int: ...
     def flows(self) -> Iterator[Flow]:
         """A snapshot of the remembered flows, in no order."""
+    def select(self, selection: Selection) -> Selected:
+        """The flows that a selection asks for, in its order, and how many match.
+
+        The table is walked in steps that hold the lock for microseconds; memory is for `limit` flows.
+        """
     def dump(self) -> Iterator[bytes]:
         """The flows, expired or not, as `load` takes them: chunks of some hundred kilobytes.
 

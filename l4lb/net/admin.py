@@ -10,19 +10,33 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from l4lb.errors import CapabilityError, ConfigError, L4lbError
+from l4lb.net.client import TOTAL
 from l4lb.net.metrics import metrics_response
 from l4lb.net.questions import unpack_packets
 
 _STATUS = {ConfigError: 422, CapabilityError: 501}
 _ROWS_A_TURN = 512
 Json = dict[str, Any]
+
+
+class Page(Protocol):
+    """Some of many rows."""
+
+    @property
+    def rows(self) -> Iterable[Json]:
+        """Those of the page."""
+
+    @property
+    def matched(self) -> int:
+        """How many there are in all."""
 
 
 class Backend(Protocol):
@@ -37,11 +51,11 @@ class Backend(Protocol):
     def backends(self) -> Iterable[Json]:
         """A row for each backend of each service."""
 
-    def flows(self, filters: dict[str, str]) -> Iterable[Json]:
-        """A row for each flow that the filters let through."""
+    async def flows(self, query: dict[str, str]) -> Page:
+        """A row for each flow of a page."""
 
-    def flow_count(self) -> Json:
-        """How many flows there are."""
+    async def flow_count(self, filters: dict[str, str]) -> Json:
+        """How many flows there are, or how many the filters let through."""
 
     def explain(self, client: str, service: str) -> Json:
         """Where a packet from `client` to `service` would go, and why."""
@@ -110,10 +124,11 @@ class AdminServer:
         return await _rows(request, self._backend.backends())
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
-        return await _rows(request, self._backend.flows(dict(request.query)))
+        page = await self._backend.flows(dict(request.query))
+        return await _rows(request, page.rows, {TOTAL: str(page.matched)})
 
-    async def _flow_count(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response(self._backend.flow_count())
+    async def _flow_count(self, request: web.Request) -> web.StreamResponse:
+        return web.json_response(await self._backend.flow_count(dict(request.query)))
 
     async def _explain(self, request: web.Request) -> web.StreamResponse:
         query = request.query
@@ -170,11 +185,13 @@ async def _body(request: web.Request) -> Json:
     return body
 
 
-async def _rows(request: web.Request, rows: Iterable[Json]) -> web.StreamResponse:
+async def _rows(
+    request: web.Request, rows: Iterable[Json], headers: Mapping[str, str] = MappingProxyType({})
+) -> web.StreamResponse:
     """Streams rows, giving others a turn now and then."""
     iterator = iter(rows)
     first = next(iterator, None)  # errors in the request show before the answer has begun
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", **headers})
     await response.prepare(request)
     if first is not None:
         await response.write(json.dumps(first).encode() + b"\n")

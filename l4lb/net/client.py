@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 
 from l4lb.errors import CapabilityError, ConfigError, L4lbError, NoDaemonError
 
+TOTAL = "X-Total-Count"
+"""The header of a page that says how many rows there are, on this page or not."""
 _TIMEOUT_S = 30
 _BY_EXIT_CODE = {error.exit_code: error for error in (L4lbError, ConfigError, CapabilityError, NoDaemonError)}
 
@@ -50,6 +52,12 @@ class Client:
         with self._request("GET", route, query) as response:
             for line in response:
                 yield json.loads(line)
+
+    @contextmanager
+    def page(self, route: str, **query: str) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
+        """How many rows the query lets through in all, and those of the page, as they arrive."""
+        with self._request("GET", route, query) as response:
+            yield int(response.headers[TOTAL]), map(json.loads, response)
 
     def post(self, route: str, body: Any = None) -> Any:
         """The JSON answer of an action; `body` is sent as JSON."""

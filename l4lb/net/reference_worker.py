@@ -15,6 +15,7 @@ from netfilterqueue import COPY_PACKET, NetfilterQueue
 
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, Verdict
 from l4lb.dataplane.reference import balancer as reference
+from l4lb.dataplane.selection import Selected, Selection
 from l4lb.dataplane.table import MARK_MASK, MARK_REPLY, Table
 from l4lb.errors import L4lbError
 from l4lb.net.rawsocket import RawSender
@@ -85,6 +86,11 @@ class ReferenceBalancer:
         """See `Balancer.flows`."""
         with self._lock:
             return iter(list(self._inner.flows()))
+
+    def select(self, selection: Selection) -> Selected:
+        """See `Balancer.select`."""
+        with self._lock:
+            return self._inner.select(selection)
 
     @property
     def groups(self) -> int:

@@ -29,6 +29,7 @@ MODULES = {
     "offload": "offload",
     "flood": "flood",
     "idle": "idle",
+    "flows": "flows",
 }
 DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

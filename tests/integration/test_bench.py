@@ -54,7 +54,17 @@ def test_the_list_names_every_benchmark() -> None:
     done = bench("--list")
     assert done.returncode == 0
     named = [line.split()[0] for line in done.stdout.splitlines()]
-    assert named == ["decide", "packet-path", "dsr", "connections", "bulk", "offload", "flood", "idle"]
+    assert named == [
+        "decide",
+        "packet-path",
+        "dsr",
+        "connections",
+        "bulk",
+        "offload",
+        "flood",
+        "idle",
+        "flows",
+    ]
 
 
 def test_an_unknown_benchmark_is_a_usage_error() -> None:
@@ -141,3 +151,14 @@ def test_idle() -> None:
         "idle_share/500_passive_backends",
         "idle_share/500_checked_backends",
     } == found.keys() - {"first_answer_s"}
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_flows() -> None:
+    found = measures("flows")
+    assert found["flows"]["ours"] >= 50_000
+    for name in ("answer_by_client", "answer_by_bytes", "command_by_client", "command_by_bytes"):
+        assert found[f"first_page_s/{name}"]["ours"] > 0
+    assert found["median_while_listing"]["peers"].keys() == {"quiet"}
+    assert found["lost_while_listing"]["ours"] == 0

@@ -26,7 +26,9 @@ def l4lb(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def commands(group: click.Group = cli, path: tuple[str, ...] = ()):
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         yield (*path, name)
         if isinstance(command, click.Group):
             yield from commands(command, (*path, name))
@@ -152,9 +154,43 @@ class TestWithADaemon:
         assert "no flows" in running.command("flows", "ls", "--service", "none")
         assert json.loads(running.command("flows", "count", "--json"))["flows"] == 12
 
+    def test_flows_page_by_page(self, running):
+        whole = self.rows(running, "flows", "ls")
+        clients = [row["client"] for row in whole]
+        for sort in ("client", "backend", "listen", "bytes"):
+            pages, behind = [], ()
+            while page := self.rows(running, "flows", "ls", "--sort", sort, "--limit", "5", *behind):
+                assert len(page) == (5 if len(pages) < 10 else 2)
+                pages += page
+                behind = ("--after", page[-1]["cursor"])
+            assert sorted(row["client"] for row in pages) == sorted(clients)
+            backwards = self.rows(running, "flows", "ls", "--sort", sort, "--reverse")
+            assert [row["client"] for row in backwards] == [row["client"] for row in reversed(pages)]
+        assert [row["backend"] for row in self.rows(running, "flows", "ls", "--sort", "backend")] == sorted(
+            row["backend"] for row in whole
+        )
+        everything = self.rows(running, "flows", "ls", "--all", "--limit", "1")
+        assert [row["cursor"] for row in everything] == [row["cursor"] for row in whole]
+
+    def test_a_page_for_people_says_how_to_go_on(self, running):
+        shown = running.command("flows", "ls", "--limit", "7").splitlines()
+        assert shown[-1].startswith("7 of 12; behind these: --after ")
+        rest = running.command("flows", "ls", "--limit", "7", "--after", shown[-1].split()[-1])
+        assert len([line for line in rest.splitlines() if "10.1.0." in line]) == 5
+        assert "behind these" not in rest
+
+    def test_flows_are_counted_by_filters(self, running):
+        assert running.command("flows", "count", "--service", "echo") == "6\n"
+        assert running.command("flows", "count", "--state", "udp", "--client", "192.0.2.0/24") == "0\n"
+        counted = json.loads(running.command("flows", "count", "--backend", "10.2.0.11:8080", "--json"))
+        assert counted["flows"] == 3 and counted["flow_capacity"] > 1000
+
     @pytest.mark.parametrize(
         ("words", "says"),
         [
+            (("flows", "ls", "--after", "nonsense"), "--after is no cursor"),
+            (("flows", "ls", "--sort", "age"), "'age' is not one of"),
+            (("flows", "count", "--state", "sleeping"), "unknown state sleeping"),
             (("flows", "ls", "--state", "sleeping"), "unknown state sleeping"),
             (("flows", "ls", "--client", "10.1.0"), "no address or network"),
             (("explain", "198.51.100.7", "203.0.113.10:80/tcp"), "client '198.51.100.7'"),

@@ -5,6 +5,7 @@ Tables are small and timers short, so that flow tables fill and flows expire. `m
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from ipaddress import ip_address
@@ -13,7 +14,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from l4lb.dataplane.table import Table, Timeouts
+from l4lb.dataplane.decision import State
+from l4lb.dataplane.selection import Order, Selection
+from l4lb.dataplane.table import MAX_SLOTS, Table, Timeouts
 from l4lb.model import Forward, Protocol, Scheduler
 from tests.support.packets import packed, patch, tcp, udp
 from tests.support.tables import Slots, Svc, make_table
@@ -347,7 +350,30 @@ class RemoveFlows:
         twins.remove_flows(self.slot, self.first_group, self.groups)
 
 
-Step = Send | Talk | Flood | Ask | AskSource | Wait | Publish | GiveUp | Abandon | Expire | RemoveFlows
+@dataclass(frozen=True)
+class Select:
+    """A page of flows, and the page behind each of its flows."""
+
+    limit: int
+    order: Order
+    descending: bool
+    state: State | None
+    network: tuple[str, int] | None
+
+    def take(self, twins: Twins) -> None:
+        ranks = array("I", [(slot * 7919) % 5 for slot in range(MAX_SLOTS)]).tobytes()
+        network = None if self.network is None else (packed(self.network[0]), self.network[1])
+        wish = Selection(
+            twins.now_ms, self.limit, self.order, self.descending, network, None, ranks, self.state
+        )
+        wish = replace(wish, timeouts=twins.table.timeouts)
+        for flow in twins.select(wish):
+            twins.select(replace(wish, after=wish.place_of(flow)))
+
+
+Step = (
+    Send | Talk | Flood | Ask | AskSource | Wait | Publish | GiveUp | Abandon | Expire | RemoveFlows | Select
+)
 
 
 @st.composite
@@ -381,6 +407,14 @@ steps = st.lists(
         st.builds(AskSource, st.sampled_from(POOL), POOL_PORTS, st.sampled_from(Protocol), workers),
         st.just(Expire()),
         st.builds(RemoveFlows, SLOT_NUMBERS, st.integers(0, 2), st.integers(0, 3)),
+        st.builds(
+            Select,
+            st.integers(0, 8),
+            st.sampled_from(Order),
+            st.booleans(),
+            st.sampled_from([None, State.ESTABLISHED, State.UDP]),
+            st.sampled_from([None, None, ("198.51.100.0", 24), ("198.51.100.9", 29), ("2001:db8::", 32)]),
+        ),
     ),
     min_size=20,
     max_size=60,

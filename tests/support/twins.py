@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from l4lb.dataplane.decision import Decision, Verdict
+from l4lb.dataplane.decision import Decision, Flow, Verdict
+from l4lb.dataplane.selection import Selection
 from l4lb.dataplane.table import Table
 from tests.support.cores import KEY, NATIVE, REFERENCE, Core
 from tests.support.rows import compared
@@ -102,6 +103,16 @@ class Twins:
     def expire(self) -> None:
         for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):
             assert theirs.expire(self.now_ms) == ours.expire(self.now_ms)
+
+    def select(self, wish: Selection) -> list[Flow]:
+        """Both give the same page on every worker; that of the first."""
+        pages = [
+            (ours.select(wish), theirs.select(wish))
+            for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True)
+        ]
+        for ours, theirs in pages:
+            assert theirs == ours, wish
+        return list(pages[0][0].flows)
 
     def remove_flows(self, slot: int, first_group: int, groups: int) -> None:
         for ours, theirs in zip(self.reference.balancers, self.native.balancers, strict=True):

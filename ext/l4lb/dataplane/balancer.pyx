@@ -30,10 +30,12 @@ from l4lb.dataplane.path cimport core_close, core_open, decide
 from l4lb.dataplane.ports cimport NO_NUMBER, ports_number_of, ports_place
 from l4lb.dataplane.preview cimport peek, preview
 from l4lb.dataplane.reasons cimport verdict_of
+from l4lb.dataplane.selecting cimport STEP, Entry, Heap, Sought, load_selection, select_flows
 from l4lb.dataplane.sources cimport sources_close, sources_open
 
 from l4lb.dataplane import decision as words
 from l4lb.dataplane.records import pack_records, unpack_records
+from l4lb.dataplane.selection import Selected
 
 cdef enum:
     BATCH = 16
@@ -344,6 +346,22 @@ cdef class Balancer:
             records = <const Record*><const char*>(<bytes>chunk)
             for i in range(len(chunk) // sizeof(Record)):
                 yield self.snapshot(records + i)
+
+    def select(self, selection):
+        """The flows that a `Selection` asks for, and how many match. The lock is held for some groups at a time."""
+        cdef Sought sought
+        cdef Heap heap
+        cdef size_t i
+        load_selection(&sought, selection)
+        cdef Record* records = <Record*>zeros(STEP * GROUP, sizeof(Record))
+        heap.entries = <Entry*>zeros(max(sought.limit, 1), sizeof(Entry))
+        try:
+            with nogil:
+                select_flows(&self.core, &sought, &heap, records)
+            return Selected([self.snapshot(&heap.entries[i].record) for i in range(heap.count)], heap.matched)
+        finally:
+            PyMem_RawFree(heap.entries)
+            PyMem_RawFree(records)
 
     def dump(self):
         """The flows as `load` takes them: chunks of bytes, the first of which says the format."""

@@ -19,7 +19,9 @@ from l4lb.dataplane.reference.packet import Endpoint, Packet, parse
 from l4lb.dataplane.reference.ports import OwnPorts, PoolPort
 from l4lb.dataplane.reference.rewrite import Offload
 from l4lb.dataplane.reference.schedulers import Choice
+from l4lb.dataplane.reference.selecting import select
 from l4lb.dataplane.reference.sources import Limits
+from l4lb.dataplane.selection import Selected, Selection
 from l4lb.dataplane.table import MAX_REJECTIONS, BackendEntry, ReplyFrontend, ServiceEntry, Table
 from l4lb.model import Forward, Protocol
 
@@ -196,6 +198,10 @@ class Balancer:
     def flows(self) -> Iterator[Flow]:
         """A snapshot of the remembered flows, in no order."""
         return iter([self._snapshot(entry) for entry in self._flows])
+
+    def select(self, selection: Selection) -> Selected:
+        """The flows that a selection asks for, in its order, and how many match."""
+        return select(self.flows(), selection)
 
     def _decide(self, arrival: Arrival, table: Table) -> Decision:
         packet = arrival.packet
