@@ -4,3 +4,5 @@ from enum import IntEnum
 
 class Refusal(IntEnum):
     """`REFUSED_NOT`, and one for each rule, in their order."""
+
+    REFUSED_NOT = 0
