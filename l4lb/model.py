@@ -296,6 +296,8 @@ class Service:
     quorum: Quorum = field(default_factory=Quorum)
     below_quorum: BelowQuorum = BelowQuorum.SERVE
     on_no_backend: OnNoBackend = OnNoBackend.DROP
+    withdraw_vip: bool = False
+    """Without its quorum the service gives its VIPs up, where no other service that would is whole."""
     drain_timeout_s: float = 300.0
     """After this a draining backend's flows are no longer waited for."""
 

@@ -35,7 +35,7 @@ from l4lb.control.slots import SlotRegistry
 from l4lb.control.state import dump_state, load_state
 from l4lb.dataplane.table import learned_slots
 from l4lb.errors import ConfigError, L4lbError
-from l4lb.model import Datapath, L4Config, OnDown
+from l4lb.model import Address, Datapath, L4Config, OnDown
 from l4lb.net import nft, systemd
 from l4lb.net.admin import AdminServer
 from l4lb.net.crew import Crew, plan_crew
@@ -120,7 +120,11 @@ class Daemon:
             self._journal = Journal(journal_path(self.socket_path))
             self._designer = make_designer(config, self.datapath, host, key)
             self._design = self._designer.design(
-                config, SlotRegistry(), find_paths(addresses_to_reach(config)), flows_of=lambda slot: 0
+                config,
+                SlotRegistry(),
+                find_paths(addresses_to_reach(config)),
+                flows_of=lambda slot: 0,
+                withdrawn=self._keeper.roster.withdrawn(),
             )
             plan = self._designer.plan
             self._crew = Crew(
@@ -234,7 +238,8 @@ class Daemon:
             self._fast_path.start(self.design, keep=keep)
 
     def _needs(self, design: Design) -> HostNeeds:
-        return HostNeeds(design.vips, design.config.vip_interface, design.neighbours)
+        config = design.config
+        return HostNeeds(design.vips, config.vip_interface, design.neighbours, design.withdrawn)
 
     def _worker_failed(self, why: str) -> None:
         """Called in the worker's thread: without its worker a queue eats packets, so the daemon ends."""
@@ -305,7 +310,9 @@ class Daemon:
         self._refuse_fixed(config)
         return config
 
-    def carry_out(self, config: L4Config, ended: Iterable[tuple[Key, OnDown]] = ()) -> None:
+    def carry_out(
+        self, config: L4Config, ended: Iterable[tuple[Key, OnDown]], withdrawn: frozenset[Address]
+    ) -> None:
         """Makes a configuration true; on any error the one before goes on. Called by one thread at a time."""
         assert self._journal is not None and self._designer is not None and self._crew is not None
         design = self._designer.design(
@@ -315,6 +322,7 @@ class Daemon:
             flows_of=self._crew.flows_of,
             previous=self.design.table,
             ended=ended,
+            withdrawn=withdrawn,
         )
         script = render_change(self.design.rules, design.rules)
         nft.run_nft(script, check=True)
@@ -324,7 +332,8 @@ class Daemon:
             self._fast_path.update(design)
         # From here on a failure may not leave the two apart: nothing below asks the kernel.
         self._crew.publish(design.table)
-        self._design = design
+        before, self._design = self.design, design
+        _log_withdrawals(before.withdrawn, design)
 
     def _refuse_fixed(self, config: L4Config) -> None:
         if fixed := fixed_differences(self.first_config, config):
@@ -402,6 +411,7 @@ class Daemon:
             # Nothing is known yet of the flows: no slot is given to another backend.
             flows_of=lambda slot: 1,
             ended=self._keeper.roster.ended(),
+            withdrawn=self._keeper.roster.withdrawn(),
             indices=legacy.indices,
         )
         prepare_host(self._journal, self._needs(self._design))
@@ -509,6 +519,14 @@ class Daemon:
 def load(path: Path) -> L4Config:
     """The configuration in a file; ConfigError says what is wrong and where."""
     return parse_config(read_config(path), str(path))
+
+
+def _log_withdrawals(before: frozenset[Address], design: Design) -> None:
+    """Says which VIPs the host has no more, or again."""
+    for vip in sorted(design.withdrawn - before, key=str):
+        log("vip withdrawn", vip=vip, interface=design.config.vip_interface, level=logging.WARNING)
+    for vip in sorted((before - design.withdrawn) & design.vips, key=str):
+        log("vip is back", vip=vip, interface=design.config.vip_interface)
 
 
 def lock_path(socket_path: Path) -> Path:

@@ -22,11 +22,11 @@ from l4lb.control.member import Admin, Key
 from l4lb.control.quorum import ServiceState, Standing
 from l4lb.control.roster import Roster
 from l4lb.errors import ConfigError, L4lbError
-from l4lb.model import Backend, L4Config, OnDown
+from l4lb.model import Address, Backend, L4Config, OnDown
 from l4lb.net.logs import log
 
 Json = dict[str, Any]
-CarryOut = Callable[[L4Config, Iterable[tuple[Key, OnDown]]], None]
+CarryOut = Callable[[L4Config, Iterable[tuple[Key, OnDown]], frozenset[Address]], None]
 News = Callable[[Roster], bool]
 """What a check has to say to a roster; true where that changes it."""
 _RETRY_S = 1.0
@@ -141,7 +141,7 @@ class Keeper:
             changed = roster.settle(time.monotonic())
             if changed or not only_if_changed:
                 config, ended = roster.effective_config(), list(roster.ended())
-                await asyncio.to_thread(self._carry_out, config, ended)
+                await asyncio.to_thread(self._carry_out, config, ended, roster.withdrawn())
             # What checks said meanwhile must not be lost with the roster that they said it to. It came after
             # what was wished, so it has the last word.
             for news in self._meanwhile:

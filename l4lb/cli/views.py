@@ -159,9 +159,12 @@ def service_rows(scene: Scene) -> Iterator[Json]:
 
 
 def standing_rows(roster: Roster) -> Iterator[Json]:
-    """A row for each service with what it is, and why; `backends` are those without the sorry server."""
+    """A row for each service with what it is, and why; `backends` are those without the sorry server,
+    `withdrawn` its VIPs that the host does not have now."""
     now = time.monotonic()
+    withdrawn = {str(vip) for vip in roster.withdrawn()}
     for service in roster.config.services:
+        vips = dict.fromkeys(str(listen.address) for listen in service.listens)
         standing = roster.standing(service.name)
         yield {
             "service": service.name,
@@ -172,6 +175,7 @@ def standing_rows(roster: Roster) -> Iterator[Json]:
             "quorum": standing.needed,
             "why": standing.why,
             "since_s": _age(standing.since_s, now),
+            "withdrawn": [vip for vip in vips if vip in withdrawn],
         }
 
 

@@ -20,6 +20,7 @@ from l4lb.control.modes import check_outer_sources, check_pool
 from l4lb.control.network import parse_plain_address, parse_source_network
 from l4lb.control.placed import PlacedConfig
 from l4lb.control.pool import MAX_ADDRESSES
+from l4lb.control.quorum_keys import check_withdrawals
 from l4lb.control.section import collector_paused, section_of
 from l4lb.control.service import MAX_FLOWS, parse_services
 from l4lb.model import (
@@ -86,6 +87,7 @@ def _parse_l4(section: Field) -> L4Config:
     services = parse_services(keys["services"])
     if metrics:
         check_metrics(metrics, keys["metrics"], services)
+    check_withdrawals(settings.vip_interface, services)
     check_pool(pool, services)
     check_outer_sources(sources, services)
     return replace(settings, services=tuple(service.value for service in services))

@@ -24,7 +24,8 @@ from l4lb.model import Address, Datapath, Forward, L4Config, OnDown
 class Design:
     """A configuration with everything that follows from it.
 
-    `neighbours` are the backends with direct return, each with the interface that leads to it.
+    `neighbours` are the backends with direct return, each with the interface that leads to it; `withdrawn`
+    are VIPs that the host is not to have now.
     """
 
     config: L4Config
@@ -32,6 +33,7 @@ class Design:
     table: Table
     rules: Ruleset
     neighbours: frozenset[tuple[Address, str]]
+    withdrawn: frozenset[Address] = frozenset()
 
     @property
     def vips(self) -> set[Address]:
@@ -58,13 +60,15 @@ class Designer:
         flows_of: Callable[[int], int],
         previous: Table | None = None,
         ended: Iterable[tuple[Key, OnDown]] = (),
+        withdrawn: frozenset[Address] = frozenset(),
         indices: Mapping[FrontendKey, int] | None = None,
     ) -> Design:
         """The design of `config`; `previous` is the table before it, whose marks stay known.
 
-        `ended` are backends whose flows shall end, each with how. `flows_of` tells how many flows remember
-        a slot. `indices` are the numbers of frontends where there is no table before it. L4lbError where
-        something has no room, or a backend cannot be reached as its mode needs.
+        `ended` are backends whose flows shall end, each with how; `withdrawn` VIPs that are given up.
+        `flows_of` tells how many flows remember a slot. `indices` are the numbers of frontends where there is
+        no table before it. L4lbError where something has no room, or a backend cannot be reached as its mode
+        needs.
         """
         slots.assign(config, flows_of)
         self.pool.assign(config, paths)
@@ -83,7 +87,7 @@ class Designer:
         ends = {how: frozenset(slots.slot(*key) for key, end in listed if end is how) for how in OnDown}
         table = replace(table, resets=ends[OnDown.RESET], moves=ends[OnDown.MOVE])
         rules = describe_rules(table, config.services, self.plan, previous)
-        return Design(config, slots, table, rules, frozenset(_neighbours(config, paths)))
+        return Design(config, slots, table, rules, frozenset(_neighbours(config, paths)), withdrawn)
 
 
 def addresses_to_reach(config: L4Config) -> set[Address]:

@@ -147,6 +147,12 @@ def _services(rows: Sequence[Row]) -> Iterator[str]:
         "1 for the state that the service is in.",
         [({"service": row["service"], "state": row["state"]}, 1) for row in rows],
     )
+    yield render_family(
+        "l4lb_vip_withdrawn",
+        "gauge",
+        "1 for a VIP that was taken from its interface, for its services have no quorum.",
+        [({"vip": vip}, 1) for vip in dict.fromkeys(vip for row in rows for vip in row["withdrawn"])],
+    )
     for key, name, text in _SERVICE_GAUGES:
         yield render_family(name, "gauge", text, [({"service": row["service"]}, row[key]) for row in rows])
 

@@ -6,6 +6,7 @@ must be, too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from l4lb.control.endpoint import parse_endpoint
@@ -16,7 +17,7 @@ from l4lb.control.quorum import needed_for
 from l4lb.control.units import parse_fraction
 from l4lb.model import Backend, BelowQuorum, OnNoBackend, Quorum, Service
 
-KEYS = ("quorum", "hysteresis", "below_quorum", "sorry_server", "on_no_backend")
+KEYS = ("quorum", "hysteresis", "below_quorum", "sorry_server", "on_no_backend", "withdraw_vip")
 _MOST = 10_000
 
 
@@ -37,7 +38,8 @@ def with_quorum(service: Service, keys: dict[str, Field]) -> Service:
     if "below_quorum" in keys:
         below = keys["below_quorum"].choice(BelowQuorum)
     refused = keys["on_no_backend"].choice(OnNoBackend) if "on_no_backend" in keys else OnNoBackend.DROP
-    return replace(service, quorum=quorum, below_quorum=below, on_no_backend=refused)
+    withdraws = keys["withdraw_vip"].flag() if "withdraw_vip" in keys else False
+    return replace(service, quorum=quorum, below_quorum=below, on_no_backend=refused, withdraw_vip=withdraws)
 
 
 def _parse_quorum(field: Field) -> Quorum:
@@ -49,6 +51,16 @@ def _parse_quorum(field: Field) -> Quorum:
     if not part:
         raise field.error(f"must be {what}, not {quoted(text)}")
     return Quorum(part=part)
+
+
+def check_withdrawals(vip_interface: str | None, services: Sequence[PlacedService]) -> None:
+    """Only what the balancer has added can be taken away."""
+    for service in services:
+        if service.value.withdraw_vip and vip_interface is None:
+            raise service.keys["withdraw_vip"].error(
+                "l4.vip_interface is none, so no address is added that could be withdrawn; "
+                "name an interface there, or remove it"
+            )
 
 
 def check_quorum(service: PlacedService) -> None:

@@ -17,7 +17,7 @@ from l4lb.control.judgement import SLOW_STEPS, judge
 from l4lb.control.member import Admin, Key, Member, State
 from l4lb.control.quorum import ServiceState, Standing
 from l4lb.errors import L4lbError
-from l4lb.model import Backend, L4Config, OnDown, Service
+from l4lb.model import Address, Backend, L4Config, OnDown, Service
 
 _KEPT = ("up", "out", "weight", "up_since", "since", "why")
 """What is known of a member, in plain values."""
@@ -239,6 +239,14 @@ class Roster:
             for service in self.config.services
         )
         return replace(self.config, services=services)
+
+    def withdrawn(self) -> frozenset[Address]:
+        """The VIPs that are given up: of the services that would (`withdraw_vip`) none has its quorum."""
+        votes: dict[Address, list[bool]] = {}
+        for service in self.config.services:
+            for listen in service.listens if service.withdraw_vip else ():
+                votes.setdefault(listen.address, []).append(self._standings[service.name].has_quorum)
+        return frozenset(address for address, whole in votes.items() if not any(whole))
 
     def ended(self) -> Iterator[tuple[Key, OnDown]]:
         """Backends whose flows cannot go on, with what shall become of these."""

@@ -33,14 +33,15 @@ _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 class HostNeeds:
     """What balancing needs of the host.
 
-    `vips` are added to `vip_interface`, unless that is None. `neighbours` are backends with direct return,
-    each with its interface: the kernel must resolve their link-layer address, although the packet is for
-    the VIP.
+    `vips` but for `withdrawn` are added to `vip_interface`, unless that is None. `neighbours` are backends
+    with direct return, each with its interface: the kernel must resolve their link-layer address, although
+    the packet is for the VIP.
     """
 
     vips: Collection[Address]
     vip_interface: str | None
     neighbours: Collection[tuple[Address, str]] = ()
+    withdrawn: Collection[Address] = ()
 
 
 def prepare_host(journal: Journal, needs: HostNeeds) -> None:
@@ -56,7 +57,8 @@ def prepare_host(journal: Journal, needs: HostNeeds) -> None:
     interfaces = {interface for address, interface in needs.neighbours if address.version == 4}
     for name in ("all", *sorted(interfaces)) if interfaces else ():
         _set_sysctl(journal, f"net/ipv4/conf/{name}/send_redirects", "0")
-    addresses = [(needs.vip_interface, _host(vip)) for vip in wanted] if needs.vip_interface else []
+    held = [vip for vip in wanted if vip not in needs.withdrawn]
+    addresses = [(needs.vip_interface, _host(vip)) for vip in held] if needs.vip_interface else []
     routes = sorted((interface, _host(address)) for address, interface in set(needs.neighbours))
     with IPRoute() as route:
         _change(journal, journal.changes.addresses, addresses, _Addresses(route))

@@ -8,12 +8,13 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.integration.gateway import ask, balancing, explained, get, serving, shares
 from tests.support.lab import Lab, Process, wait_for
-from tests.support.scenarios.balancer import Balancer
+from tests.support.scenarios.balancer import Balancer, start
 
 pytestmark = pytest.mark.root
 DATAPATHS = ["offload", "mark", "rewrite", "reference"]
@@ -165,6 +166,92 @@ def test_who_cannot_be_served_is_told_at_once(lab, datapath, forward):
         assert reasons["rejected"] == 4
         assert reasons["no_backend"] >= 1
         assert explained(running, "198.51.100.2:40000", "203.0.113.10:80/tcp")["reason"] == "rejected"
+
+
+WITHDRAWING = """
+l4:
+  datapath: {datapath}
+  services:
+    - name: web
+      listen: [203.0.113.10:80/tcp, "203.0.113.11:80/tcp"]
+      quorum: 2
+      withdraw_vip: true
+      backends: [10.2.0.11:8080, 10.2.0.12:8080]
+    - name: web6
+      listen: "[2001:db8:f::10]:80/tcp"
+      withdraw_vip: true
+      backends: ["[2001:db8:2::11]:8080"]
+    - name: other
+      listen: 203.0.113.11:81/tcp
+      withdraw_vip: true
+      backends: [10.2.0.11:8080]
+"""
+VIPS = {"203.0.113.10", "203.0.113.11", "2001:db8:f::10"}
+
+
+def addresses(lab: Lab) -> set[str]:
+    """Those of the gateway's lo that are not its own."""
+    shown = lab.gateway.run(["ip", "-o", "addr", "show", "dev", "lo"]).stdout
+    return {line.split()[3].partition("/")[0] for line in shown.splitlines()} - {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("datapath", ["offload", "rewrite"])
+def test_a_vip_is_withdrawn_below_the_quorum_and_comes_back(lab, datapath):
+    before = addresses(lab)
+    with serving(lab), balancing(lab, WITHDRAWING.format(datapath=datapath)) as running:
+
+        def said() -> str:
+            return running.process.output().rpartition("start_ms=")[2]  # of this run alone
+
+        assert addresses(lab) - before == VIPS
+        kept = http.client.HTTPConnection("203.0.113.10", timeout=5)
+        with lab.client.enter():
+            kept.connect()
+        running.command("backends", "drain", "web", B1)
+        # 203.0.113.11 is another service's as well, and that one is whole.
+        assert addresses(lab) - before == {"203.0.113.11", "2001:db8:f::10"}
+        assert service(running, "web")["withdrawn"] == ["203.0.113.10"]
+        assert 'l4lb_vip_withdrawn{vip="203.0.113.10"} 1' in running.command("metrics")
+        running.command("backends", "disable", "web6", "[2001:db8:2::11]:8080")
+        assert addresses(lab) - before == {"203.0.113.11"}
+        running.command("reload")
+        assert addresses(lab) - before == {"203.0.113.11"}
+        kept.request("GET", "/")  # flows go on, and what still comes is served
+        assert kept.getresponse().status == 200
+        kept.close()
+        assert get(lab) == "b2"
+        running.process.send_signal(signal.SIGUSR2)
+        wait_for(lambda: said().count("msg=ready") == 2, 20, "the new program")
+        assert addresses(lab) - before == {"203.0.113.11"}
+        running.command("backends", "enable", "web6", "[2001:db8:2::11]:8080")
+        running.command("backends", "enable", "web", B1)
+        assert addresses(lab) - before == VIPS
+        assert said().count('msg="vip withdrawn"') == 2 and said().count('msg="vip is back"') == 2
+    assert addresses(lab) == before
+
+
+def test_a_killed_run_with_a_withdrawn_vip_leaves_nothing(lab):
+    before = addresses(lab)
+    path = Path(lab.gateway.directory) / "l4lb.yaml"
+    path.write_text(WITHDRAWING.format(datapath="mark"))
+    running = start(lab.gateway, path)
+    running.command("backends", "drain", "web", B1)
+    running.process.stop(signal.SIGKILL)
+    assert addresses(lab) - before == {"203.0.113.11", "2001:db8:f::10"}
+    running.command("down")
+    assert addresses(lab) == before
+    assert not running.socket.with_suffix(".journal").exists()
+
+
+def test_an_address_of_the_operators_own_stays(lab):
+    lab.gateway.run(["ip", "addr", "add", "203.0.113.10/32", "dev", "lo"])
+    try:
+        with balancing(lab, WITHDRAWING.format(datapath="mark")) as running:
+            running.command("backends", "drain", "web", B1)
+            assert "203.0.113.10" in addresses(lab)
+        assert "203.0.113.10" in addresses(lab)
+    finally:
+        lab.gateway.run(["ip", "addr", "del", "203.0.113.10/32", "dev", "lo"])
 
 
 @pytest.mark.parametrize("datapath", DATAPATHS)

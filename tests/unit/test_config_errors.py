@@ -180,7 +180,8 @@ SERVICE = {
         l4("services: [web]"),
         "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, on_failure, "
         "allow, deny, limits, affinity, health, passive, on_down, slow_start, panic_threshold, "
-        'drain_timeout, quorum, hysteresis, below_quorum, sorry_server, on_no_backend, backends, not "web"',
+        "drain_timeout, quorum, hysteresis, below_quorum, sorry_server, on_no_backend, withdraw_vip, "
+        'backends, not "web"',
     ),
     "no name": (
         l4("services: [{listen: x}]"),

@@ -36,7 +36,7 @@ class Slow:
         self.fails = False
         self.weights: list[list[int]] = []
 
-    def carry_out(self, config, ended) -> None:
+    def carry_out(self, config, ended, withdrawn) -> None:
         self.begun.set()
         assert self.go_on.wait(10)
         if self.fails:

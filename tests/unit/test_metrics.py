@@ -97,7 +97,15 @@ def backend(**changes: Any) -> dict[str, Any]:
 
 
 def service(**changes: Any) -> dict[str, Any]:
-    return {"service": "web", "state": "sorry", "has_quorum": False, "up": 1, "quorum": 2, **changes}
+    return {
+        "service": "web",
+        "state": "sorry",
+        "has_quorum": False,
+        "up": 1,
+        "quorum": 2,
+        "withdrawn": ["203.0.113.10"],
+        **changes,
+    }
 
 
 PROCESS = Process(cpu_s=1.25, resident_bytes=4096, started_s=1_700_000_000.5, open_files=9)
@@ -121,6 +129,7 @@ def test_everything_that_is_counted_is_there_under_its_labels():
     assert value(found, "l4lb_service_state", service="web", state="sorry") == 1
     assert value(found, "l4lb_service_backends_up", service="web") == 1
     assert value(found, "l4lb_service_quorum", service="web") == 2
+    assert value(found, "l4lb_vip_withdrawn", vip="203.0.113.10") == 1
     assert value(found, "l4lb_service_has_quorum", service="web") == 0
     assert value(found, "l4lb_packets_total", reason="no_backend") == 2
     assert value(found, "l4lb_icmp_errors_total", reason="to_backend") == 3

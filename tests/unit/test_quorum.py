@@ -223,6 +223,45 @@ def test_a_sorry_server_is_an_endpoint_or_a_mapping(text):
     assert [backend.name for backend in service.backends if backend.sorry] == [SORRY]
 
 
+def sharing(*asks: bool) -> Roster:
+    """Services on one VIP, of which some would withdraw it; the first has one more VIP."""
+    text = "l4:\n  services:\n"
+    for n, ask in enumerate(asks):
+        more = ", 203.0.113.11:80/tcp" if n == 0 else ""
+        text += (
+            f"    - {{name: s{n}, listen: ['203.0.113.10:{80 + n}/tcp'{more}], quorum: 2,"
+            f" withdraw_vip: {str(ask).lower()}, backends: [{A}, {B}], health: {{type: tcp}}}}\n"
+        )
+    made = Roster(parse_config(text, "test"))
+    made.settle(0)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("asks", "lost", "withdrawn"),
+    [
+        ([True], [], []),
+        ([True], [0], ["203.0.113.10", "203.0.113.11"]),
+        ([False], [0], []),
+        ([True, True], [0], ["203.0.113.11"]),
+        ([True, True], [0, 1], ["203.0.113.10", "203.0.113.11"]),
+        ([True, False], [0], ["203.0.113.10", "203.0.113.11"]),
+        ([True, False], [1], []),
+        ([False, True], [1], ["203.0.113.10"]),
+    ],
+)
+def test_a_vip_goes_when_nobody_who_would_withdraw_it_is_whole(asks, lost, withdrawn):
+    made = sharing(*asks)
+    for n in lost:
+        made.report((f"s{n}", A), up=False, out=False, why="", now_s=1)
+    assert made.settle(1) == bool(lost)
+    assert sorted(map(str, made.withdrawn())) == withdrawn
+    for n in lost:
+        made.report((f"s{n}", A), up=True, out=False, why="", now_s=2)
+    made.settle(2)
+    assert not made.withdrawn()
+
+
 _AT = "l4.services[0]"
 _NUMBER = "a number of backends from 1 to 10000, or a part of them such as 50%"
 KEYS = {
@@ -258,6 +297,11 @@ KEYS = {
     "unknown word": (
         config_of("below_quorum: reject"),
         f'6:21: {_AT}.below_quorum: unknown value "reject"; known here: serve, refuse',
+    ),
+    "nothing to withdraw": (
+        config_of("withdraw_vip: true") + "  vip_interface: none\n",
+        f"6:21: {_AT}.withdraw_vip: l4.vip_interface is none, so no address is added that could be "
+        "withdrawn; name an interface there, or remove it",
     ),
 }
 SORRY_SERVERS = {
