@@ -178,6 +178,13 @@ class CheckType(StrEnum):
     EXEC = "exec"
 
 
+class Via(StrEnum):
+    """Whom a check's packets are addressed to."""
+
+    VIP = "vip"
+    BACKEND = "backend"
+
+
 @dataclass(frozen=True, slots=True)
 class Expectation:
     """What an answer must be. Empty fields ask nothing.
@@ -190,6 +197,11 @@ class Expectation:
     body: str | None = None
     pattern: str | None = None
 
+    @property
+    def asks_for_text(self) -> bool:
+        """Whether anything is expected of a body."""
+        return self.body is not None or self.pattern is not None
+
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
@@ -198,7 +210,7 @@ class HealthCheck:
     `port` None is the backend's port, or the first of the listen where it keeps ports. `host` is the HTTP
     Host or the TLS server name; `verify` whether the certificate must be valid for it. `payload` is sent by
     `udp`; `query` is the name that `dns` asks for; `command` are the words of `exec`, to which address and
-    port are appended.
+    port are appended. `via` None is what `l4lb.control.check_way` makes of the mode.
     """
 
     type: CheckType
@@ -216,6 +228,7 @@ class HealthCheck:
     query: str = "."
     command: tuple[str, ...] = ()
     expect: Expectation = field(default_factory=Expectation)
+    via: Via | None = None
 
 
 @dataclass(frozen=True, slots=True)

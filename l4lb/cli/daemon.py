@@ -33,7 +33,7 @@ from l4lb.control.rule_plan import ICMP_QUEUE_CHAIN
 from l4lb.control.ruleset import TABLE, render_change, render_drain, render_forget_flows, render_install
 from l4lb.control.slots import SlotRegistry
 from l4lb.control.state import dump_state, load_state
-from l4lb.dataplane.table import learned_slots
+from l4lb.dataplane.table import forward_mark, learned_slots
 from l4lb.errors import ConfigError, L4lbError
 from l4lb.model import Address, Datapath, L4Config, OnDown
 from l4lb.net import nft, systemd
@@ -79,7 +79,7 @@ class Daemon:
         self._fast_path: FastPath | None = None
         self._design: Design | None = None
         self._keeper = Keeper(self.first_config, self.carry_out)
-        self._watch = Watch(self._keeper, self._take_beginnings)
+        self._watch = Watch(self._keeper, self._take_beginnings, self._mark_of)
         self._metrics = MetricsSite(self.metrics)
         self._installed = False
 
@@ -295,6 +295,10 @@ class Daemon:
         assert self._crew is not None
         owner = self.design.slots.owner
         return {owner(slot): counts for slot, counts in self._crew.take_beginnings().items()}
+
+    def _mark_of(self, key: Key) -> int:
+        """What makes the rules send a packet to a backend as if it had come for its service's first VIP."""
+        return forward_mark(self.design.slots.slot(*key))
 
     def _flush(self, slots: list[int]) -> int:
         assert self._crew is not None

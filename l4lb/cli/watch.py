@@ -1,6 +1,6 @@
 """Has the backends checked, and tells the keeper what is believed of them.
 
-Active checks ask the backends themselves. Passive checks look at how flows to them begin: a client that
+Active checks ask the backends. Passive checks look at how flows to them begin: a client that
 repeats its SYN was not answered. Both have their say; a backend works when neither is against it.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import asdict
 from random import Random
 
 from l4lb.cli.keeper import Json, Keeper
+from l4lb.control.check_way import asks_vip
 from l4lb.control.health import Dampener, PassiveJudge, State
 from l4lb.control.member import Admin, Key, Member
 from l4lb.model import HealthCheck, PassiveCheck, Service
@@ -25,10 +26,17 @@ TakeBeginnings = Callable[[], Mapping[Key, tuple[int, int]]]
 
 
 class Watch:
-    """The checks of everything in the keeper's roster; `take_beginnings` counts for the passive ones."""
+    """The checks of everything in the keeper's roster.
 
-    def __init__(self, keeper: Keeper, take_beginnings: TakeBeginnings) -> None:
+    `take_beginnings` counts for the passive ones; `mark_of` is the mark that sends a packet to a backend as
+    if it had come for the service's first VIP.
+    """
+
+    def __init__(
+        self, keeper: Keeper, take_beginnings: TakeBeginnings, mark_of: Callable[[Key], int]
+    ) -> None:
         self._keeper = keeper
+        self._mark_of = mark_of
         self._take_beginnings = take_beginnings
         self._dampeners: dict[Key, Dampener] = {}
         self._judges: dict[Key, tuple[PassiveCheck, PassiveJudge]] = {}
@@ -114,7 +122,8 @@ class Watch:
         for service, member in self._members():
             if service.health is not None:
                 port = service.health.port or member.backend.port or service.listens[0].first_port
-                yield member, Plan(Target(member.backend.address, port), service.health)
+                mark = self._mark_of(member.key) if asks_vip(service, member.backend) else None
+                yield member, Plan(Target(member.backend.address, port, mark), service.health)
 
     def _on_outcome(self, key: Key, outcome: Outcome) -> None:
         dampener = self._dampeners.get(key)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 import warnings
 
+from l4lb.control.check_way import CAN_ASK_VIP, hears_of_failure
 from l4lb.control.field import Field
 from l4lb.control.message import quoted
 from l4lb.control.units import show_duration
-from l4lb.model import FIRST_PORT, LAST_PORT, CheckType, Expectation, HealthCheck, PassiveCheck
+from l4lb.model import FIRST_PORT, LAST_PORT, CheckType, Expectation, HealthCheck, PassiveCheck, Via
 
 INTERVAL_S = (0.1, 3600.0)
 TIMEOUT_S = (0.01, 300.0)
@@ -44,6 +45,7 @@ _OWNERS: dict[str, tuple[CheckType, ...]] = {
     "query": (CheckType.DNS,),
     "command": (CheckType.EXEC,),
     "expect": (*_HTTP, CheckType.UDP),
+    "via": CAN_ASK_VIP,
 }
 """Which types of check a key belongs to."""
 _EXPECT_OWNERS = {"status": _HTTP, "body": (*_HTTP, CheckType.UDP), "match": (*_HTTP, CheckType.UDP)}
@@ -68,7 +70,7 @@ def parse_health(field: Field) -> HealthCheck:
     _check_owners(keys, kind, _OWNERS)
     default = HealthCheck(kind)
     method = keys["method"].parse(_parse_method, "a method such as GET") if "method" in keys else "GET"
-    return HealthCheck(
+    check = HealthCheck(
         type=kind,
         interval_s=keys["interval"].duration(*INTERVAL_S) if "interval" in keys else default.interval_s,
         timeout_s=keys["timeout"].duration(*TIMEOUT_S) if "timeout" in keys else default.timeout_s,
@@ -84,7 +86,13 @@ def parse_health(field: Field) -> HealthCheck:
         query=keys["query"].parse(_parse_query, "a name such as example.com") if "query" in keys else ".",
         command=_parse_command(field, keys) if kind is CheckType.EXEC else (),
         expect=_parse_expect(keys["expect"], kind, method) if "expect" in keys else default.expect,
+        via=keys["via"].choice(Via) if "via" in keys else None,
     )
+    if check.via is Via.VIP and not hears_of_failure(check):
+        raise keys["via"].error(
+            "through the VIP nobody hears that a UDP port is closed; expect an answer, or use backend"
+        )
+    return check
 
 
 def parse_passive(field: Field) -> PassiveCheck | None:

@@ -14,7 +14,7 @@ from l4lb.control.field import Field
 from l4lb.control.message import quoted
 from l4lb.control.placed import PlacedService
 from l4lb.dataplane.table import MAX_MARKED_VIPS
-from l4lb.model import Address, Forward, Network, OnFailure
+from l4lb.model import Address, Forward, Network, OnFailure, Via
 
 
 def check_mode(service: PlacedService) -> None:
@@ -26,6 +26,8 @@ def check_mode(service: PlacedService) -> None:
         _check_marked_vips(service)
     if service.value.on_failure is OnFailure.HASH:
         _check_kernel_hash(service)
+    if service.value.health is not None and service.value.health.via is Via.VIP:
+        _check_way_of_checks(service)
 
 
 def check_pool(addresses: Sequence[tuple[Address, Field]], services: Sequence[PlacedService]) -> None:
@@ -105,6 +107,14 @@ def _check_marked_vips(service: PlacedService) -> None:
                 f"a service with dsr has at most {MAX_MARKED_VIPS} addresses, {listen.address} is one more; "
                 "split the service"
             )
+
+
+def _check_way_of_checks(service: PlacedService) -> None:
+    forward = service.value.forward
+    if forward is not Forward.DSR:
+        raise service.keys["health"].error(
+            f"via: vip is for dsr, with {forward} checks ask the backend's own address; remove it"
+        )
 
 
 def _check_kernel_hash(service: PlacedService) -> None:

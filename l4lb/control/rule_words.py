@@ -15,6 +15,10 @@ STAYS = "tcp flags & (fin | syn | rst) == 0"
 IS_FORWARD_MARK = f"meta mark & {MARK_DECIDED | MARK_REPLY:#x} == {MARK_DECIDED:#x}"
 IS_LEARNED = f"meta mark & {MARK_LEARN | MARK_REPLY:#x} == {MARK_LEARN:#x}"
 """Sent to a backend, and the kernel is to remember it, or does already."""
+CHECK_KEY = "inet_proto . inet_service . inet_service"
+"""By what the answers of a check are known."""
+CHECK_OUT = "meta l4proto . th sport . th dport"
+CHECK_BACK = "meta l4proto . th dport . th sport"
 IS_UNDECIDED = f"meta mark & {MARK_PENDING | MARK_DECIDED:#x} != 0"
 
 

@@ -30,7 +30,7 @@ from l4lb.control.elements import (
 )
 from l4lb.control.pool import MAX_ADDRESSES
 from l4lb.control.rule_plan import RulePlan
-from l4lb.control.rule_words import address_type, flow, learning_chains, quoted_destination
+from l4lb.control.rule_words import CHECK_KEY, address_type, flow, learning_chains, quoted_destination
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.way_back import WayBack, answer_rules
 from l4lb.control.way_in import WayIn
@@ -42,13 +42,15 @@ LEASE_S = 60
 """Seconds that the kernel remembers a flow; then one packet of it comes to user space and renews both."""
 _ENDPOINTS = 2 * MAX_SLOTS  # each backend by TCP and by UDP
 _DIRECT_SIZE = 65536
+_CHECKED_SIZE = 65536
+_ASKERS_SIZE = 256
 _DIRECT_TIMEOUT = "15m"
 _HOOKS = {
     "queue_in": "type filter hook prerouting priority -300",
     "apply_in": "type filter hook prerouting priority -290",
     "queue_out": "type filter hook postrouting priority 80",
     "apply_out": "type filter hook postrouting priority 90",
-    "no_redirects": "type filter hook output priority 0",
+    "local_out": "type filter hook output priority 0",
 }
 COUNTERS = ("undecided", "fragments", "denied", "martians", "hashed", "passed", "icmp_excess")
 
@@ -113,6 +115,9 @@ def _sets_declared(declared: Sequence[int], plan: RulePlan) -> Iterator[tuple[st
         direct = f"type {address} . {address} . inet_proto . inet_service . inet_service"
         bounds = f"size {_DIRECT_SIZE}; flags dynamic,timeout; timeout {_DIRECT_TIMEOUT}"
         yield f"direct{family}", f"set {{ {direct}; {bounds}; }}"
+        yield f"askers{family}", f"set {{ type {address}; size {_ASKERS_SIZE}; flags dynamic,timeout; }}"
+        checked = f"{CHECK_KEY} : {address}; size {_CHECKED_SIZE}; flags dynamic,timeout"
+        yield f"checked{family}", f"map {{ type {checked}; }}"
         yield f"vips{family}", f"set {{ type {address}; size {MAX_FRONTENDS}; }}"
         yield f"servers{family}", f"set {{ type {address}; size {MAX_SLOTS}; }}"
         yield f"pools{family}", f"set {{ type {address}; size {MAX_ADDRESSES}; }}"

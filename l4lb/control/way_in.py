@@ -14,10 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from l4lb.control.check_way import lease_s
 from l4lb.control.elements import SIZES, failure_chain, guard_chain, is_guarded, text
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import (
+    CHECK_BACK,
+    CHECK_OUT,
     CLEAR_MARK,
+    IS_FORWARD_MARK,
     IS_UNDECIDED,
     LEAVES,
     OUR_MARK,
@@ -58,6 +62,7 @@ class WayIn:
         self.present = present
         self.rejects = any(entry.rejects for entry in table.services)
         self.keeps_marks = any(entry.forward is Forward.DSR for entry in table.services)
+        self.check_lease_s = lease_s(services)
 
     def chains(self) -> Iterator[tuple[str, Iterable[str]]]:
         """Every chain with its rules; those that are jumped to come first."""
@@ -85,7 +90,7 @@ class WayIn:
                 yield failure_chain(service), self._hash(entry)
         yield "queue_in", self._queue_in()
         yield "apply_in", self._apply_in()
-        yield "no_redirects", self._no_redirects()
+        yield "local_out", self._local_out()
 
     # Before the queue.
 
@@ -93,6 +98,10 @@ class WayIn:
         for family in self.present:
             header = ip(family)
             yield f"{header} daddr @vips{family} goto to_vip{family}"
+            if self.check_lease_s is not None:
+                # A backend answers a check from the VIP, which must not reach the route as the source.
+                source = f"{header} saddr set {CHECK_BACK} map @checked{family}"
+                yield f"{header} saddr @vips{family} {header} daddr @askers{family} {source} accept"
             if self.elements[f"pools{family}"]:
                 yield f"{header} daddr @pools{family} goto to_pool{family}"
             if self.elements[f"icmp_targets{family}"]:
@@ -220,8 +229,16 @@ class WayIn:
             if any(self.table.services[r.service] is entry for r in ranges):
                 yield address
 
-    def _no_redirects(self) -> Iterator[str]:
-        """IPv6 has no sysctl against redirects, which would lead clients past a one-armed gateway."""
+    def _local_out(self) -> Iterator[str]:
+        if self.check_lease_s is not None:
+            lease = f"timeout {self.check_lease_s}s"
+            for family in self.present:
+                check = f"{IS_FORWARD_MARK} meta l4proto {{ tcp, udp }}"
+                asker, asked = f"{ip(family)} saddr", f"{ip(family)} daddr"
+                # Two elements: for one with our address in its key, too, nft 1.0.6 has not enough registers.
+                yield f"{check} update @askers{family} {{ {asker} {lease} }}"
+                yield f"{check} update @checked{family} {{ {CHECK_OUT} {lease} : {asked} }}"
+        # IPv6 has no sysctl against redirects, which would lead clients past a one-armed gateway.
         if self.keeps_marks and 6 in self.present:
             yield "icmpv6 type nd-redirect drop"
 

@@ -194,6 +194,8 @@ def _parse_health(field: Field) -> HealthCheck:
         raise field.at(["type"]).error(
             f"{check.type} says nothing of a web server; use http, https, tls or tcp"
         )
+    if check.via is not None:
+        raise field.at(["via"]).error("a pool has no VIP to go through; remove it")
     return check
 
 

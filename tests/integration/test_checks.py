@@ -105,12 +105,6 @@ def test_ping_without_ping_sockets(lab, groups, address):
     assert ask(lab, CheckType.PING, Target(address, 0)).ok
 
 
-@FAMILIES
-def test_ping_asks_the_backend_where_others_ask_the_vip(lab, address):
-    vip = ip_address("203.0.113.10" if address.version == 4 else "2001:db8:f::10")
-    assert ask(lab, CheckType.PING, Target(vip, PORT, via=address, mark=MARK)).ok
-
-
 @pytest.mark.parametrize("address", [NOBODY, NOBODY6], ids=["ipv4", "ipv6"])
 def test_a_host_that_is_away_is_a_failure_as_soon_as_the_kernel_knows(lab, address):
     kinds = [CheckType.PING, CheckType.UDP, CheckType.DNS, CheckType.TCP, CheckType.SYN, CheckType.HTTP]

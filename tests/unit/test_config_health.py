@@ -17,6 +17,7 @@ from l4lb.model import (
     OnDown,
     PassiveCheck,
     Service,
+    Via,
 )
 from tests.support.configs import web
 
@@ -105,6 +106,7 @@ def test_only_the_type_is_needed(kind: CheckType) -> None:
             "type: udp, expect: {match: pong}",
             HealthCheck(CheckType.UDP, expect=Expectation(pattern="pong")),
         ),
+        ("type: tls, via: backend", HealthCheck(CheckType.TLS, via=Via.BACKEND)),
         ("type: dns, query: www.example.com.", HealthCheck(CheckType.DNS, query="www.example.com.")),
         ("type: dns, query: _sip._udp.example.com, port: 5353",
          HealthCheck(CheckType.DNS, query="_sip._udp.example.com", port=5353)),

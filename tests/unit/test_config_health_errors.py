@@ -22,7 +22,7 @@ _HEALTH = "l4.services[0].health"
 _TYPES = "tcp, http, https, udp, dns, ping, tls, syn, exec"
 _KEYS = (
     "type, interval, timeout, rise, fall, port, path, method, host, headers, verify, payload, payload_hex, "
-    "query, command, expect"
+    "query, command, expect, via"
 )
 
 TYPES = {
@@ -33,6 +33,20 @@ TYPES = {
         f'6:22: {_HEALTH}.type: unknown value "smtp"; known here: {_TYPES}',
     ),
     "nearly right": (health("type: htp"), f'6:22: {_HEALTH}.type: unknown value "htp"; did you mean "http"?'),
+    "way of ping": (
+        health("type: ping, via: vip"),
+        f"6:33: {_HEALTH}.via: belongs to checks of type tcp, http, https, udp, dns, tls, syn, "
+        "and this is ping; remove it",
+    ),
+    "silence through the VIP": (
+        health("type: udp, via: vip"),
+        f"6:32: {_HEALTH}.via: through the VIP nobody hears that a UDP port is closed; expect an answer, or "
+        "use backend",
+    ),
+    "the VIP of nat": (
+        health("type: tcp, via: vip"),
+        f"6:15: {_HEALTH}: via: vip is for dsr, with nat checks ask the backend's own address; remove it",
+    ),
     "unknown key": (
         health("type: tcp, intervall: 5s"),
         f'6:27: {_HEALTH}.intervall: unknown key; did you mean "interval"?',

@@ -226,6 +226,26 @@ def test_direct_return_writes_the_backend_in_and_the_vip_back():
         assert elements(script, "endpoints4") == elements(script, "servers4") == []
 
 
+def test_checks_through_the_vip_are_remembered_on_the_way_out_and_written_on_the_way_back():
+    script = render_rules(table_of(DSR + "      health: {type: tcp, timeout: 3s}\n"), plan())
+    check = "meta mark & 0x40080000 == 0x40000000 meta l4proto { tcp, udp } update"
+    assert rules(script, "local_out") == [
+        f"{check} @askers4 {{ ip saddr timeout 4s }}",
+        f"{check} @checked4 {{ meta l4proto . th sport . th dport timeout 4s : ip daddr }}",
+    ]
+    source = "ip saddr set meta l4proto . th dport . th sport map @checked4"
+    assert rules(script, "queue_in")[1] == f"ip saddr @vips4 ip daddr @askers4 {source} accept"
+    # What writes the VIP is what writes it for clients.
+    assert "0x40000001 : 203.0.113.10" in elements(script, "restored4")
+
+
+def test_no_packet_pays_for_checks_that_ask_the_backends_themselves():
+    asking = "      health: {type: tcp, via: backend}\n"
+    plain, asked = (render_rules(table_of(text), plan()) for text in (DSR, DSR + asking))
+    assert plain == asked
+    assert rules(plain, "local_out") == []
+
+
 def test_tunnels_and_masquerade_need_whole_packets():
     for text in (MASQUERADE, TUNNEL):
         script = render_rules(table_of(text), plan())

@@ -55,7 +55,7 @@ class Scene:
         self.now_s = 1000.0
         self.begun: dict[Key, tuple[int, int]] = {}
         self.keeper = Reports()
-        self.watch = Watch(self.keeper, self._take)
+        self.watch = Watch(self.keeper, self._take, lambda key: 0x4000_0001)
         monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: self.now_s))
 
     def _take(self) -> dict[Key, tuple[int, int]]:

@@ -32,7 +32,7 @@ async def check(target: Target, settings: HealthCheck) -> Outcome:
         waiting.what = "end of the program"
         output = _FirstLine()
         try:
-            code = await _run((*settings.command, str(target.backend), str(target.port)), output)
+            code = await _run((*settings.command, str(target.address), str(target.port)), output)
         finally:
             output.close()
         line = output.text()

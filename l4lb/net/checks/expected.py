@@ -10,11 +10,6 @@ from l4lb.net.checks.judge import CheckFailedError
 _SHOWN = 40
 
 
-def asks_for_text(expect: Expectation) -> bool:
-    """Whether anything is expected of a body."""
-    return expect.body is not None or expect.pattern is not None
-
-
 def require_text(expect: Expectation, content: bytes, name: str) -> None:
     """Raises CheckFailedError unless `content`, taken for UTF-8, is as expected; `name` is what to call
     it."""

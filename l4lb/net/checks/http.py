@@ -11,7 +11,7 @@ import asyncio
 import re
 
 from l4lb.model import CheckType, HealthCheck
-from l4lb.net.checks.expected import asks_for_text, require_status, require_text
+from l4lb.net.checks.expected import require_status, require_text
 from l4lb.net.checks.judge import CheckFailedError, Success, Waiting, judge
 from l4lb.net.checks.streams import open_stream
 from l4lb.net.checks.target import Outcome, Target
@@ -39,7 +39,7 @@ async def check(target: Target, settings: HealthCheck) -> Outcome:
             try:
                 status, headers = await read_head(reader)
                 require_status(settings.expect, status)
-                if asks_for_text(settings.expect):
+                if settings.expect.asks_for_text:
                     waiting.what = "whole body"
                     body = await read_body(reader, headers, is_empty(settings.method, status))
                     require_text(settings.expect, body, "body")

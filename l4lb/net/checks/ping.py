@@ -24,10 +24,8 @@ _TOKEN_SIZE = 16
 
 
 async def check(target: Target, settings: HealthCheck) -> Outcome:
-    """Whether the backend itself answers an echo request, also where other checks ask the VIP."""
-    # The mark is for packets to the VIP.
-    mark = target.mark if target.via is None else None
-    return await ping(Target(target.backend, 0, mark=mark, source=target.source), settings.timeout_s)
+    """Whether the backend answers an echo request."""
+    return await ping(target, settings.timeout_s)
 
 
 async def ping(target: Target, timeout_s: float, kinds: tuple[int, ...] = ()) -> Outcome:

@@ -25,8 +25,9 @@ def opened(target: Target, kind: int, protocol: int = 0) -> Iterator[socket.sock
     try:
         if target.mark is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, target.mark)
-        if target.source is not None:
-            sock.bind((str(target.source), 0))
+        if target.source is not None or target.mark is not None:
+            # Bound first: the kernel would give a port to several that connect to different addresses.
+            sock.bind((str(target.source or ""), 0))
         yield sock
     finally:
         sock.close()

@@ -1,7 +1,7 @@
 """Opens a TCP connection half: SYN, SYN-ACK, RST. The server's program never sees it.
 
 The kernel knows nothing of the SYN and so answers the SYN-ACK with a reset. That one lacks our mark, and
-would miss a backend that is asked through its VIP, so we send one, too. A port that a bound socket holds
+would miss a backend that is asked through the VIP, so we send one, too. A port that a bound socket holds
 keeps other connections of this host apart.
 """
 
@@ -32,13 +32,13 @@ async def check(target: Target, settings: HealthCheck) -> Outcome:
         layers = await _scapy()
         number = secrets.randbelow(1 << 32)
         # The raw socket is connected to port 0, for there IP knows none; it sees all TCP of the address.
-        everywhere = Target(target.address, 0, target.via, target.mark, target.source)
+        everywhere = Target(target.address, 0, target.mark, target.source)
         with (
             opened(target, socket.SOCK_STREAM) as holder,
             opened_datagram(everywhere, socket.SOCK_RAW, socket.IPPROTO_TCP) as raw,
         ):
             source = raw.getsockname()[0]
-            if target.source is None:
+            if target.source is None and target.mark is None:
                 holder.bind((source, 0))
             port = holder.getsockname()[1]
             segment = {"sport": port, "dport": target.port}

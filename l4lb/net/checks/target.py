@@ -12,23 +12,15 @@ from l4lb.model import Address
 class Target:
     """Whom a check asks.
 
-    `address` and `port` are where its packets are sent: the backend, or the VIP where the check shall travel
-    as a client's packet would. Then `via` is the backend that it is about, and the socket mark `mark` tells
-    the host's rules so. `ping` and `exec`, which have no way through the VIP, always ask the backend itself.
-    `source` is the local address to ask from; None leaves it to the kernel, which for a VIP of this host
-    takes the VIP.
+    With `mark`, a socket mark, the host's rules send its packets another way than their address says
+    (`l4lb.control.check_way`), and each socket has a port of its own, for that is what answers are known by.
+    `source` is the local address to ask from; None leaves it to the kernel.
     """
 
     address: Address
     port: int
-    via: Address | None = None
     mark: int | None = None
     source: Address | None = None
-
-    @property
-    def backend(self) -> Address:
-        """The backend that the check is about."""
-        return self.via if self.via is not None else self.address
 
     @property
     def family(self) -> socket.AddressFamily:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from l4lb.model import HealthCheck
-from l4lb.net.checks.expected import asks_for_text, require_text
+from l4lb.net.checks.expected import require_text
 from l4lb.net.checks.judge import Success, Waiting, judge
 from l4lb.net.checks.sockets import opened_datagram, receive
 from l4lb.net.checks.target import Outcome, Target
@@ -18,7 +18,7 @@ async def check(target: Target, settings: HealthCheck) -> Outcome:
     passed: UDP tells no difference between a server that does not answer and a host that is away, unless the
     host or a router sends an ICMP error.
     """
-    expects = asks_for_text(settings.expect)
+    expects = settings.expect.asks_for_text
 
     async def ask(_: Waiting) -> Success:
         with opened_datagram(target, socket.SOCK_DGRAM) as sock:

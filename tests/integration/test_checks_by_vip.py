@@ -1,0 +1,106 @@
+"""Checks through the VIP: a backend that answers clients itself has to be ready for them, not only there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.gateway import VIP4, VIP6, balancing, get, to_user_space
+from tests.integration.test_modes import prepared
+from tests.support import servers
+from tests.support.lab import Lab, wait_for
+from tests.support.scenarios.balancer import Balancer
+
+pytestmark = pytest.mark.root
+SOON_S = 10.0
+TIMES = "interval: 300ms, timeout: 250ms, rise: 1, fall: 2"
+CHECKS = {
+    "tcp": "type: tcp, port: 8080",
+    "http": "type: http, port: 8080, expect: {body: b}",
+    "syn": "type: syn, port: 8080",
+    "udp": "type: udp, port: 7, payload: hello, expect: {match: 'b[12]:hello'}",
+    "itself": "type: tcp, port: 8080, via: backend",
+    "closed": "type: tcp, port: 8081",
+}
+SERVICE = """
+    - name: {name}
+      forward: {mode}
+      listen: "{listen}"
+      health: {{{health}, {times}}}
+      backends: [{backends}]
+"""
+
+
+def config(datapath: str, mode: str = "dsr") -> str:
+    """A service for each check and family. They listen from port 80 on."""
+    text = f"l4:\n  datapath: {datapath}\n  services:\n"
+    for family, vip, backend in ((4, VIP4, "10.2.0.{}"), (6, f"[{VIP6}]", "[2001:db8:2::{}]")):
+        backends = ", ".join(f'"{backend.format(n)}"' for n in (11, 12))
+        for port, (name, health) in enumerate(CHECKS.items(), 80):
+            text += SERVICE.format(
+                name=f"{name}{family}",
+                mode=mode,
+                listen=f"{vip}:{port}/tcp",
+                health=health,
+                times=TIMES,
+                backends=backends,
+            )
+    return text
+
+
+@pytest.fixture(scope="module")
+def ready(no_lab_because) -> Iterator[Lab]:
+    with prepared("dsr", backends=2) as lab:
+        yield lab
+
+
+@pytest.fixture(params=["offload", "rewrite"])
+def running(request, ready) -> Iterator[Balancer]:
+    with balancing(ready, config(request.param)) as running:
+        yield running
+
+
+def of_host(running: Balancer, host: str, what: str) -> dict[str, str]:
+    """By service, something of the backends on a host."""
+    number = f"1{host[1:]}"
+    return {r["service"]: r[what] for r in running.backends() if r["backend"].strip("[]").endswith(number)}
+
+
+def of_all(through_vip: str, closed: str = "down") -> dict[str, str]:
+    """What a backend is where all checks through the VIP say the same."""
+    special = {"itself": "up", "closed": closed}
+    return {f"{name}{family}": special.get(name, through_vip) for name in CHECKS for family in (4, 6)}
+
+
+def wait_states(running: Balancer, host: str, wanted: dict[str, str]) -> None:
+    wait_for(lambda: of_host(running, host, "state") == wanted, SOON_S, f"{host} to be {wanted}")
+
+
+def test_a_backend_without_the_vip_is_down_and_its_own_address_up(ready, running):
+    wait_states(running, "b1", of_all("up"))
+    servers.real_server(ready.host("b1"), "--undo")
+    try:
+        wait_states(running, "b1", of_all("down"))
+        wait_states(running, "b2", of_all("up"))
+        why = of_host(running, "b1", "why")
+        assert why["tcp4"] == why["tcp6"] == "no answer in 0.25 s"
+        assert why["closed4"] == why["closed6"] == "connection refused"
+        assert {get(ready, vip) for vip in (VIP4, VIP6) for _ in range(4)} == {"b2"}
+    finally:
+        servers.real_server(ready.host("b1"), "--vip", VIP4, "--vip", VIP6, "--apply")
+    wait_states(running, "b1", of_all("up"))
+
+
+def test_checks_do_not_come_to_user_space_and_are_no_flows(ready, running):
+    wait_states(running, "b1", of_all("up"))
+    before = running.status()["reasons"]
+    servers.real_server(ready.host("b1"), "--undo")
+    try:
+        wait_states(running, "b1", of_all("down"))
+    finally:
+        servers.real_server(ready.host("b1"), "--vip", VIP4, "--vip", VIP6, "--apply")
+    status = running.status()
+    assert status["flows"] == 0
+    assert status["reasons"] == before
+    assert to_user_space(running) == 0
