@@ -9,10 +9,11 @@ of 3 to 5 s; what is said here begins where a setting does harm, not where it le
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from l4lb.control.field import Field
 from l4lb.control.placed import PlacedConfig
 from l4lb.control.quorum import needed_for
 from l4lb.control.units import show_duration
@@ -45,8 +46,8 @@ _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/1
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`path` are the keys below `l4` that lead to what it is about, a default where the file says nothing;
-    `text` is the reason and, after a semicolon, what to do.
+    """`path` are the keys below the section that lead to what it is about, a default where the file says
+    nothing; `text` is the reason and, after a semicolon, what to do.
     """
 
     path: Path
@@ -68,7 +69,12 @@ def locate(config: PlacedConfig) -> list[tuple[str, str]]:
 
     Where the file leaves a key out, the place is that of what the key would stand in.
     """
-    found = [(config.field.at(advice.path), advice.text) for advice in advise(config.value)]
+    return place(advise(config.value), config.field)
+
+
+def place(advices: Iterable[Advice], section: Field) -> list[tuple[str, str]]:
+    """Advice about a section with its places, as `locate` returns it."""
+    found = [(section.at(advice.path), advice.text) for advice in advices]
     found.sort(key=lambda pair: (pair[0].node.line, pair[0].node.column))
     return [(field.place, text) for field, text in found]
 
@@ -162,9 +168,12 @@ def _quorum(service: Service) -> Iterator[tuple[Path, str]]:
 
 
 def _checks(service: Service) -> Iterator[tuple[Path, str]]:
-    check = service.health
-    if check is None:
-        return
+    if service.health is not None:
+        yield from advise_check(service.health)
+
+
+def advise_check(check: HealthCheck) -> Iterator[tuple[Path, str]]:
+    """What there is to say of an active check, by the keys below what it belongs to."""
     if check.interval_s < SHORT_INTERVAL_S:
         yield (
             ("health", "interval"),

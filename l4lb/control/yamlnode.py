@@ -90,7 +90,7 @@ def parse_yaml(text: str, source: str) -> Node | None:
             "",
             f"character U+{ord(refused[0]):04X} is not text; remove it and save the file as UTF-8",
         )
-    builder = _Builder(source)
+    builder = _Builder(source, _end(text))
     try:
         for event in _events(text):
             builder.add(event)
@@ -105,17 +105,13 @@ def _events(text: str) -> Iterator[Event]:
     yield from yaml.parse(text, Loader=yaml.CSafeLoader)
 
 
-def _position(event: Event) -> tuple[int, int]:
-    mark = event.start_mark
-    return (mark.line + 1, mark.column + 1) if mark else (1, 1)
-
-
 class _Builder:
     """Puts nodes together; `_open` holds the collections that have not ended, outermost first."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, end: tuple[int, int]) -> None:
         self.root: Node | None = None
         self._source = source
+        self._end = end
         self._open: list[Sequence | Mapping] = []
         self._keys: list[Scalar | None] = []
         """For each open mapping the key whose value comes next; None in a list or before a key."""
@@ -135,7 +131,7 @@ class _Builder:
         if isinstance(event, ScalarEvent):
             if event.anchor is not None or event.tag is not None:
                 raise self._extra(event)
-            self._place(Scalar(event.value, not event.style, *_position(event)))
+            self._place(Scalar(event.value, not event.style, *self._position(event)))
         elif isinstance(event, SequenceStartEvent | MappingStartEvent):
             if event.anchor is not None or event.tag is not None:
                 raise self._extra(event)
@@ -144,7 +140,7 @@ class _Builder:
             kind = Sequence if isinstance(event, SequenceStartEvent) else Mapping
             if self._awaits_key():
                 raise self._error(event, "a key must be a word, not a list or mapping; check the brackets")
-            self._open.append(kind([], *_position(event)))
+            self._open.append(kind([], *self._position(event)))
             self._keys.append(None)
         elif isinstance(event, SequenceEndEvent | MappingEndEvent):
             self._keys.pop()
@@ -155,6 +151,10 @@ class _Builder:
             self._documents += 1
             if self._documents > 1:
                 raise self._error(event, 'a second document begins; remove the "---"')
+
+    def _position(self, event: Event) -> tuple[int, int]:
+        mark = event.start_mark
+        return min((mark.line + 1, mark.column + 1), self._end) if mark else (1, 1)
 
     def _awaits_key(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1], Mapping) and self._keys[-1] is None
@@ -178,16 +178,19 @@ class _Builder:
         return self._error(event, 'tags are not used here; remove the "!" and what belongs to it')
 
     def _error(self, event: Event, reason: str) -> ConfigError:
-        return error_at(self._source, *_position(event), self.path(), reason)
+        return error_at(self._source, *self._position(event), self.path(), reason)
+
+
+def _end(text: str) -> tuple[int, int]:
+    """The position behind the last character; libyaml counts a line break after the last line."""
+    breaks = list(_LINE_END.finditer(text))
+    return len(breaks) + 1, len(text) - (breaks[-1].end() if breaks else 0) + 1
 
 
 def _syntax_error(error: yaml.MarkedYAMLError, text: str, source: str, path: str) -> ConfigError:
-    lines = _LINE_END.split(text)
     mark = error.problem_mark or error.context_mark
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    if line > len(lines):  # libyaml counts a line break after the last line
-        line, column = len(lines), len(lines[-1]) + 1
-    here = lines[line - 1]
+    line, column = min((mark.line + 1, mark.column + 1), _end(text)) if mark else (1, 1)
+    here = _LINE_END.split(text)[line - 1]
     problem = f"is not YAML: {error.problem or error.context}"
     start = error.context_mark
     if error.problem and error.context and start and (start.line, start.column) != (line - 1, column - 1):

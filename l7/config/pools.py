@@ -72,7 +72,7 @@ def _parse_pool(name: str, field: Field) -> PlacedPool:
     backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
     if not backends:
         raise keys["backends"].error("the list is empty; add at least one backend")
-    scheduler = keys["scheduler"].choice(Scheduler) if "scheduler" in keys else Scheduler.ROUND_ROBIN
+    scheduler = keys["scheduler"].choice(Scheduler) if "scheduler" in keys else Scheduler.WEIGHTED_ROUND_ROBIN
     default = Pool(name, ())
     pool = Pool(
         name=name,

@@ -26,6 +26,7 @@ from l7.model import (
     Timeouts,
 )
 from l7.routing.compiled import CompiledRoute
+from l7.routing.rewriting import check_replacement
 
 _MAX_WEIGHT = 65535
 _MAX_PRIORITY = 1_000_000
@@ -256,4 +257,17 @@ def _parse_rewrite(field: Field, match: Match) -> Rewrite:
                 f'needs {name}; write it as in {{pattern: "^/old/(.*)", replacement: "/new/\\\\1"}}'
             )
     pattern = keys["pattern"].parse(parse_pattern, "a regular expression")
-    return Rewrite(pattern=pattern, replacement=keys["replacement"].text("text"))
+    return Rewrite(pattern=pattern, replacement=_parse_replacement(keys["replacement"], pattern))
+
+
+def _parse_replacement(field: Field, pattern: str) -> str:
+    text = field.text("text")
+    if not text.isprintable():
+        raise field.error(f"{quoted(text)} has a character in it that no path has; remove it")
+    try:
+        check_replacement(pattern, text)
+    except ValueError as error:
+        raise field.error(
+            f"{quoted(text)} is not a replacement: {error}; name groups of the pattern as in \\1"
+        ) from None
+    return text

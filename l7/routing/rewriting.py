@@ -59,6 +59,16 @@ def _replace_pattern(pattern: re.Pattern[str], replacement: str) -> Target:
     return target
 
 
+def check_replacement(pattern: str, replacement: str) -> None:
+    """ValueError where a replacement names groups that the pattern has not."""
+    compiled = re.compile(pattern)
+    try:
+        for part in replacement.partition("?")[::2]:
+            compiled.sub(part, "")  # which reads the replacement before it searches
+    except (re.error, IndexError) as error:
+        raise ValueError(str(error).partition(" at position")[0]) from None
+
+
 def _with_query(path: bytes, query: bytes) -> bytes:
     return path + b"?" + query if query else path
 

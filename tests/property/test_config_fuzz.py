@@ -82,10 +82,10 @@ l4:
       backends: [10.2.0.11:7, "[2001:db8::11]"]
 """
 
-_ERROR = re.compile(r"lb\.yaml:([1-9][0-9]*):([1-9][0-9]*): [^\n]+: [^\n]+")
+ERROR = re.compile(r"lb\.yaml:([1-9][0-9]*):([1-9][0-9]*): [^\n]+: [^\n]+")
 
 # What YAML and this configuration give a meaning to, so that chance finds more than unknown keys.
-_TOKENS = st.sampled_from(
+TOKENS = st.sampled_from(
     [
         *(
             "l4",
@@ -125,7 +125,7 @@ _TOKENS = st.sampled_from(
         *("\0", "\x85", "\u2028", "\ufeff", "\ud800", "\U0001f600"),
     ]
 )
-_TEXTS = st.one_of(st.text(), st.lists(_TOKENS, max_size=40).map("".join))
+TEXTS = st.one_of(st.text(), st.lists(TOKENS, max_size=40).map("".join))
 
 _SCALARS = st.one_of(
     st.none(),
@@ -187,7 +187,7 @@ def read(text: str) -> L4Config | None:
         config = parse_config(text, "lb.yaml")
     except ConfigError as error:
         message = str(error)
-        found = _ERROR.fullmatch(message)
+        found = ERROR.fullmatch(message)
         assert found and message.isprintable(), message
         lines = re.split(r"\r\n|\r|\n", text)
         line, column = int(found[1]), int(found[2])
@@ -198,12 +198,12 @@ def read(text: str) -> L4Config | None:
     assert isinstance(config, L4Config)
     for where, advice in locate(parse_placed(text, "lb.yaml")):
         warning = f"{where}: {advice}"
-        assert _ERROR.fullmatch(warning) and warning.isprintable(), warning
+        assert ERROR.fullmatch(warning) and warning.isprintable(), warning
     return config
 
 
 @settings(deadline=None)
-@given(_TEXTS)
+@given(TEXTS)
 @example("l4: [2001:db8::1]:80")
 @example("\ufeff\ufeff")
 @example("%TAG ! x\n---\n!<x> y")
@@ -222,21 +222,21 @@ def test_a_valid_file_with_pieces_cut_out_and_put_in(data: st.DataObject) -> Non
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(start, min(len(text), start + 12)))
-        piece = data.draw(st.one_of(_TOKENS, st.text(max_size=4), st.just("")))
+        piece = data.draw(st.one_of(TOKENS, st.text(max_size=4), st.just("")))
         text = text[:start] + piece + text[end:]
     read(text)
 
 
-def _places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(place for key, child in children for place in _places(child, (*path, key)))]
+    return [path, *(place for key, child in children for place in places(child, (*path, key)))]
 
 
 @settings(deadline=None)
 @given(st.data())
 def test_a_valid_file_with_a_value_replaced(data: st.DataObject) -> None:
     tree = yaml.safe_load(VALID)
-    *path, last = data.draw(st.sampled_from(_places(tree)[1:]))
+    *path, last = data.draw(st.sampled_from(places(tree)[1:]))
     node = tree
     for key in path:
         node = node[key]

@@ -14,6 +14,10 @@ _L4_KEYS = (
 YAML = {
     "empty file": ("", '1:1: l4: missing, the file is empty; begin with "l4:"'),
     "only a comment": ("# nothing\n", '1:1: l4: missing, the file is empty; begin with "l4:"'),
+    "nothing behind the mark of a document": (
+        "---\n#",
+        "2:2: file: has no value; give it a mapping with the keys l4, l7, or remove it",
+    ),
     "colon in a value": (
         "l4:\n  datapath: mark: auto\n",
         "2:17: l4: is not YAML: mapping values are not allowed in this context; "
