@@ -22,9 +22,9 @@ L4LB = {
 HASHING = {"l4lb.dataplane.hashing", "l4lb.dataplane.reference.hashing"}
 L7 = {
     "l7.balancing": {"l7.balancing", "l7.model", *HASHING, "l4lb.control.health", *PLAIN},
-    "l7.routing": {"l7.routing", "l7.model", "l4lb.control.message", *PLAIN},
+    "l7.routing": {"l7.routing", "l7.http1.paths", "l7.model", "l4lb.control.message", *PLAIN},
     "l7.wire": {"l7.wire", "l7.model", *PLAIN},
-    "l7.tls": {"l7.tls", "l7.model", *PLAIN},
+    "l7.tls": {"l7.tls", "l7.model", "l4lb.control.message", *PLAIN},
     "l7.config": {"l7.config", "l7.routing", "l7.model", "l4lb.control", "l4lb.net.files", *PLAIN},
     "l7.nginx": {"l7.nginx", "l7.config", "l7.model", *PLAIN},
     "l7.http1": {"l7.http1"},
