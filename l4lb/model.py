@@ -117,6 +117,8 @@ class Backend:
     few ordinary backends do."""
     sorry: bool = False
     """The sorry server of its service: used only while no other backend takes new flows, and not checked."""
+    max_connections: int | None = None
+    """With so many open connections it takes no new ones; None: no limit."""
 
     @property
     def name(self) -> str:
@@ -298,6 +300,8 @@ class Service:
     deny: tuple[Network, ...] = ()
     limits: SourceLimits = field(default_factory=SourceLimits)
     affinity: Affinity | None = None
+    max_connections: int | None = None
+    """That of backends which have none of their own."""
     health: HealthCheck | None = None
     passive: PassiveCheck | None = None
     on_down: OnDown = OnDown.KEEP

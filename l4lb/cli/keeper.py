@@ -85,7 +85,8 @@ class Keeper:
             elif action == "add":
                 address, port = _endpoint(backend)
                 weight = _weight(wish)
-                made = Backend(address, port, 1 if weight is None else weight)
+                most = trial.max_connections(service)
+                made = Backend(address, port, 1 if weight is None else weight, max_connections=most)
                 _refuse_family(trial.config, service, made)
                 trial.add(service, made)
                 backend = made.name

@@ -29,6 +29,8 @@ _BACKEND_COLUMNS = (
     ("WEIGHT", "weight"),
     ("FLOWS", "flows"),
     ("ACTIVE", "active"),
+    ("OPEN", "open"),
+    ("MAX", "max_connections"),
     ("SCHEDULED", "scheduled"),
     ("PACKETS IN", "packets_in"),
     ("BYTES IN", "bytes_in"),
@@ -45,7 +47,7 @@ _SERVICE_COLUMNS = (
     ("UP", "up"),
     ("BACKENDS", "backends"),
     ("QUORUM", "quorum"),
-    *_BACKEND_COLUMNS[4:],
+    *(column for column in _BACKEND_COLUMNS[4:] if column[1] != "max_connections"),
 )
 _MODULES = {
     "capture": "l4lb.cli.capture",

@@ -47,6 +47,7 @@ class Scene:
 _SUMMED = (
     "flows",
     "active",
+    "open",
     "scheduled",
     "packets_in",
     "bytes_in",
@@ -65,11 +66,12 @@ def now_ms() -> int:
 
 
 def slot_totals(workers: Sequence[Worker], slot: int) -> SlotCounters:
-    """The counters of a slot over all workers. `flows` and `active` are shared and counted once."""
+    """The counters of a slot over all workers. `flows`, `active` and `open` are shared and counted once."""
     parts = [worker.balancer.slot_counters(slot) for worker in workers]
     return SlotCounters(
         flows=parts[0].flows,
         active=parts[0].active,
+        open=parts[0].open,
         scheduled=sum(p.scheduled for p in parts),
         packets_in=sum(p.packets_in for p in parts),
         bytes_in=sum(p.bytes_in for p in parts),
@@ -111,7 +113,8 @@ def backend_rows(scene: Scene) -> Iterator[Json]:
     """A row for each backend of each service, in the order of the configuration.
 
     What goes out is None where answers do not come by here (direct return, tunnels). `effective_weight` is
-    what decides: 0 for a backend that takes no new flows, whatever its `weight`.
+    what decides: 0 for a backend that takes no new flows, whatever its `weight`. One that is `full`, with as
+    many `open` flows as its `max_connections`, takes none for now.
     """
     now = time.monotonic()
     for service in scene.config.services:
@@ -129,6 +132,9 @@ def backend_rows(scene: Scene) -> Iterator[Json]:
                 "effective_weight": member.effective,
                 "flows": totals.flows,
                 "active": totals.active,
+                "open": totals.open,
+                "max_connections": member.limit,
+                "full": member.limit is not None and totals.open >= member.limit,
                 "scheduled": totals.scheduled,
                 "packets_in": totals.packets_in + kernel.packets_in,
                 "bytes_in": totals.bytes_in + kernel.bytes_in,

@@ -188,6 +188,7 @@ def _expand_backend(
         address=backend.address.packed,
         port=0 if keeps_port else backend.port or 0,
         weight=backend.weight,
+        max_connections=backend.max_connections or 0,
     )
     if service.forward is Forward.MASQUERADE:
         return replace(entry, pool=around.pool.range_for(backend, around.paths))

@@ -15,7 +15,9 @@ are used when no ordinary backend is.)
 4. Where those that are left, backups included, are no quorum (`l4lb.control.quorum`), and `below_quorum` is
 `refuse`, nobody takes anything. So panic goes before quorum: what is not believed does not count against it.
 5. Where nobody takes anything the sorry server does.
-6. A backend that has come up less than `slow_start_s` ago takes part of its weight: a tenth at first.
+6. A backend that has come up less than `slow_start_s` ago takes part of its weight, and of the connections
+that it may have: a tenth at first. Where the scheduler knows no weights, the weighted one of its kind is at
+work meanwhile, with equal weights.
 """
 
 from __future__ import annotations
@@ -26,18 +28,27 @@ from itertools import groupby
 
 from l4lb.control.member import Admin, Member, State
 from l4lb.control.quorum import ServiceState, Standing, has_quorum, needed_for
-from l4lb.model import BelowQuorum, Service
+from l4lb.model import BelowQuorum, Scheduler, Service
 
 SLOW_STEPS = 10
 """In so many steps the weight of a starting backend grows."""
 MAX_WEIGHT = 65535
 
+WEIGHTED = {
+    Scheduler.ROUND_ROBIN: Scheduler.WEIGHTED_ROUND_ROBIN,
+    Scheduler.LEAST_CONNECTIONS: Scheduler.WEIGHTED_LEAST_CONNECTIONS,
+}
+"""What stands in for a scheduler without weights while a backend starts."""
+
+Judged = tuple[Member, State, int, int | None]
+"""A backend with its state, its effective weight and its limit of connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """State and effective weight of each backend, and what the service is by them."""
+    """What is judged of each backend, and what the service is by it."""
 
-    members: Sequence[tuple[Member, State, int]]
+    members: Sequence[Judged]
     standing: Standing
 
 
@@ -87,9 +98,7 @@ def _with_backups(ordinary: Sequence[Member], backups: Sequence[Member], needed:
     return taking
 
 
-def _weigh(
-    service: Service, members: Sequence[Member], used: set[int], now_s: float
-) -> list[tuple[Member, State, int]]:
+def _weigh(service: Service, members: Sequence[Member], used: set[int], now_s: float) -> list[Judged]:
     # Parts of a weight need room below 1; the others are scaled alike, so that the proportions stay.
     starts = {id(m): part for m in members if id(m) in used and (part := _started(service, m, now_s)) < 1}
     scale = SLOW_STEPS if starts else 1
@@ -104,10 +113,14 @@ def _weigh(
             state = State.STARTING if part < 1 else State.UP
         else:
             state = _idle(member)
-        weight = 0
-        if state in (State.UP, State.STARTING) and member.full_weight:
-            weight = min(max(round(member.full_weight * scale * part), 1), MAX_WEIGHT)
-        found.append((member, state, weight))
+        full, weight, limit = member.full_weight, 0, member.backend.max_connections
+        if starts and service.scheduler in WEIGHTED:
+            full = min(full, 1)
+        if state in (State.UP, State.STARTING) and full:
+            weight = min(max(round(full * scale * part), 1), MAX_WEIGHT)
+        if limit is not None:
+            limit = max(round(limit * part), 1)
+        found.append((member, state, weight, limit))
     return found
 
 

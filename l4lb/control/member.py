@@ -53,6 +53,8 @@ class Member:
     since: float = 0.0
     why: str = "not checked yet"
     effective: int = 0
+    limit: int | None = None
+    """Connections that it may have now."""
     state: State = State.UP
     overdue: bool = False
     """It drains for longer than its service waits."""

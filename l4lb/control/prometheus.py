@@ -30,6 +30,8 @@ _BACKEND_COUNTERS = (
 _BACKEND_GAUGES = (
     ("flows", "l4lb_backend_flows", "Remembered flows."),
     ("active", "l4lb_backend_active_flows", "Established TCP flows."),
+    ("open", "l4lb_backend_open_flows", "Flows that are not closing: what max_connections limits."),
+    ("max_connections", "l4lb_backend_max_connections", "Open flows with which it takes no new ones."),
     ("weight", "l4lb_backend_weight", "Configured weight."),
     ("effective_weight", "l4lb_backend_effective_weight", "Weight that new flows are given by."),
 )

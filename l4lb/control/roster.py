@@ -1,8 +1,8 @@
 """All backends of a configuration with what is known of them, and what follows for what runs.
 
 The configuration says what there is; operators, checks and time say more, and `l4lb.control.judgement` makes
-effective weights of it. The *effective* configuration is the one with these weights: making it true is the
-same work whatever the cause of a change.
+effective weights and limits of it. The *effective* configuration is the one with these: making it true is
+the same work whatever the cause of a change.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 
-from l4lb.control.judgement import SLOW_STEPS, judge
+from l4lb.control.judgement import SLOW_STEPS, WEIGHTED, judge
 from l4lb.control.member import Admin, Key, Member, State
 from l4lb.control.quorum import ServiceState, Standing
 from l4lb.errors import L4lbError
@@ -152,6 +152,10 @@ class Roster:
         """Every backend."""
         return (member for members in self._services.values() for member in members.values())
 
+    def max_connections(self, service: str) -> int | None:
+        """Connections that a backend of the service may have where it does not say so itself."""
+        return next((one.max_connections for one in self.config.services if one.name == service), None)
+
     def add(self, service: str, backend: Backend) -> None:
         """A backend that the configuration does not know. L4lbError where it is there."""
         if backend.name in self.of(service):
@@ -198,19 +202,20 @@ class Roster:
         return True
 
     def settle(self, now_s: float) -> bool:
-        """Computes states and effective weights; true where something is to be carried out for it."""
+        """Computes states, effective weights and limits; true where something is to be carried out for it."""
         changed = False
         for service in self.config.services:
             before = self._standings[service.name]
             judged = judge(service, list(self.of(service.name).values()), before, now_s)
             self._standings[service.name] = judged.standing
             changed |= judged.standing.has_quorum != before.has_quorum
-            for member, state, weight in judged.members:
+            for member, state, weight, limit in judged.members:
                 overdue = state is State.DRAINING and now_s - member.since >= service.drain_timeout_s
                 is_down = state is State.DOWN
-                was = member.effective, member.overdue, member.state is State.DOWN
-                changed |= was != (weight, overdue, is_down)
-                member.state, member.effective, member.overdue = state, weight, overdue
+                was = member.effective, member.limit, member.overdue, member.state is State.DOWN
+                changed |= was != (weight, limit, overdue, is_down)
+                member.state, member.overdue = state, overdue
+                member.effective, member.limit = weight, limit
         return changed
 
     def next_step_s(self, now_s: float) -> float | None:
@@ -227,18 +232,22 @@ class Roster:
         return min(steps) if steps else None
 
     def effective_config(self) -> L4Config:
-        """The configuration with effective weights, and with what was added and removed at run time."""
-        services = tuple(
-            replace(
-                service,
-                backends=tuple(
-                    replace(member.backend, weight=member.effective)
-                    for member in self._services[service.name].values()
-                ),
-            )
-            for service in self.config.services
-        )
+        """The configuration with effective weights and limits, and with what was added and removed at run
+        time."""
+        services = tuple(self._effective(service) for service in self.config.services)
         return replace(self.config, services=services)
+
+    def _effective(self, service: Service) -> Service:
+        members = self._services[service.name].values()
+        starts = any(member.state is State.STARTING for member in members)
+        return replace(
+            service,
+            scheduler=WEIGHTED.get(service.scheduler, service.scheduler) if starts else service.scheduler,
+            backends=tuple(
+                replace(member.backend, weight=member.effective, max_connections=member.limit)
+                for member in members
+            ),
+        )
 
     def withdrawn(self) -> frozenset[Address]:
         """The VIPs that are given up: of the services that would (`withdraw_vip`) none has its quorum."""

@@ -30,7 +30,7 @@ from l4lb.model import (
 
 MAX_WEIGHT = 65535
 MAX_FLOWS = 10_000_000
-"""The largest limit of flows, or of new ones in a second."""
+"""The largest limit of flows, of connections, or of new ones in a second."""
 MAX_BACKUP = 100
 """The last priority of a backup."""
 MAX_SLOW_START_S = 3600.0
@@ -40,6 +40,7 @@ _MAX_NAME = 64
 
 _KEYS = (
     *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits", "affinity"),
+    "max_connections",
     *("health", "passive", "on_down", "slow_start", "panic_threshold", "drain_timeout"),
     *QUORUM_KEYS,
     "backends",
@@ -78,7 +79,8 @@ def _parse_service(field: Field) -> PlacedService:
     allow = _parse_networks(keys["allow"]) if "allow" in keys else []
     deny = _parse_networks(keys["deny"]) if "deny" in keys else []
     limits = _parse_limits(keys["limits"]) if "limits" in keys else SourceLimits()
-    backends = [_parse_backend(item) for item in keys["backends"].items("backends")]
+    most = _parse_max_connections(keys)
+    backends = [_parse_backend(item, most) for item in keys["backends"].items("backends")]
     if not backends:
         raise keys["backends"].error("the list is empty; add at least one backend")
     if "sorry_server" in keys:
@@ -93,6 +95,7 @@ def _parse_service(field: Field) -> PlacedService:
         allow=tuple(network for network, _ in allow),
         deny=tuple(network for network, _ in deny),
         limits=limits,
+        max_connections=most,
     )
     service = PlacedService(
         _with_changes(value, keys),
@@ -168,16 +171,23 @@ def _parse_limits(field: Field) -> SourceLimits:
     )
 
 
-def _parse_backend(field: Field) -> tuple[Backend, Field]:
-    """The backend, and the field that names its address."""
+def _parse_max_connections(keys: dict[str, Field]) -> int | None:
+    return keys["max_connections"].integer(1, MAX_FLOWS) if "max_connections" in keys else None
+
+
+def _parse_backend(field: Field, most: int | None) -> tuple[Backend, Field]:
+    """The backend, and the field that names its address; `most` are the connections that it may have where
+    it does not say so itself."""
     if not field.is_mapping():
         address, port = field.parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
-        return Backend(address, port), field
-    keys = field.keys(("address", "weight", "backup"), required=("address",))
+        return Backend(address, port, max_connections=most), field
+    keys = field.keys(("address", "weight", "backup", "max_connections"), required=("address",))
     address, port = keys["address"].parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
     weight = keys["weight"].integer(0, MAX_WEIGHT) if "weight" in keys else 1
     backup = _parse_backup(keys["backup"]) if "backup" in keys else 0
-    return Backend(address, port, weight, backup), keys["address"]
+    own = _parse_max_connections(keys)
+    backend = Backend(address, port, weight, backup, max_connections=most if own is None else own)
+    return backend, keys["address"]
 
 
 def _parse_backup(field: Field) -> int:

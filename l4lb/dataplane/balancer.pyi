@@ -30,6 +30,8 @@ class SharedCounters:
         """Remembered flows of `slot`."""
     def active(self, slot: int) -> int:
         """Established TCP flows of `slot`."""
+    def open(self, slot: int) -> int:
+        """Flows of `slot` that are not closing."""
     def untracked(self) -> int:
         """Flows whose source was not limited, since its group of the table of sources was full."""
     def crowded_out(self) -> int:

@@ -49,6 +49,7 @@ class Reason(IntEnum):
     NO_FLOW = 20
     NO_PORT = 21
     LIMITED = 22
+    BACKENDS_FULL = 23
 
     @property
     def verdict(self) -> Verdict:
@@ -85,6 +86,7 @@ _VERDICTS = {
     Reason.NO_FLOW: Verdict.DROP,
     Reason.NO_PORT: Verdict.DROP,
     Reason.LIMITED: Verdict.DROP,
+    Reason.BACKENDS_FULL: Verdict.DROP,
 }
 
 _TEXTS = {
@@ -111,6 +113,7 @@ _TEXTS = {
     Reason.NO_FLOW: "a TCP packet that cannot begin a flow, and no flow is known",
     Reason.NO_PORT: "no source port, or no place in the flow table, is left for a masqueraded flow",
     Reason.LIMITED: "its source has begun too many flows a second, or has too many",
+    Reason.BACKENDS_FULL: "every backend that takes new flows has as many connections as it may",
 }
 
 
@@ -173,7 +176,8 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class SlotCounters:
-    """What one backend slot has seen. `active` flows are established TCP; `flows` are all.
+    """What one backend slot has seen. `active` flows are established TCP; `flows` are all; `open` are those
+    that may still carry something, which is what `max_connections` counts: not closing, as far as is seen.
 
     `begun` TCP flows were established; `failed` counts the signs that one was not: a SYN that the client
     had to repeat, and a reset of the backend in place of an answer to it.
@@ -181,6 +185,7 @@ class SlotCounters:
 
     flows: int
     active: int
+    open: int
     scheduled: int
     packets_in: int
     bytes_in: int

@@ -62,6 +62,7 @@ class BackendEntry:
     Tunnels: `mtu` is the largest packet on the way to the backend (0: unknown, nothing is too big), and the
     outer source address is `source` with the bits behind `source_prefix` taken from the flow's hash.
     Masquerade: `pool` is the first of the addresses in `Table.pool` to choose from, and how many.
+    With `max_connections` open flows it takes no new ones; 0 is no limit.
     """
 
     slot: int
@@ -72,6 +73,7 @@ class BackendEntry:
     source: bytes = b""
     source_prefix: int = 0
     pool: tuple[int, int] = (0, 0)
+    max_connections: int = 0
 
 
 @dataclass(frozen=True, slots=True)

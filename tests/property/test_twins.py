@@ -88,9 +88,12 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
     for name, listens, endpoints, ways in SERVICES:
         if draw(st.integers(0, 7)) == 7:
             continue  # not configured
+        most = draw(MOST)
         weights = [draw(st.sampled_from([1, 1, 2, 3, 0, None, None])) for _ in endpoints]
         backends = tuple(
-            f"{end} x{weight}" for end, weight in zip(endpoints, weights, strict=True) if weight is not None
+            f"{end} x{weight}{draw(st.sampled_from(most))}"
+            for end, weight in zip(endpoints, weights, strict=True)
+            if weight is not None
         )
         forward = draw(st.sampled_from(ways))
         service = Svc(name, listens, backends, draw(st.sampled_from(Scheduler)), forward, draw(LIMITS))
@@ -112,6 +115,8 @@ LIMITS = st.sampled_from([*[(0, 0)] * 5, (4, 0), (0, 6), (2, 5)])
 SOURCES = st.sampled_from(
     [("198.18.0.0/15", "100::/64"), ("10.2.0.1/32", "fd00::1/128"), ("0.0.0.0/1", "fd00::/8")]
 )
+MOST = st.sampled_from([("",), ("", " max1", " max5"), (" max1", " max2")])
+"""Connections that backends of a service may have."""
 AFFINITIES = st.sampled_from([*[(0, 0)] * 3, (32, 1_000), (24, 400), (128, 150), (1, 2_000)])
 SLOT_NUMBERS = st.integers(0, sum(len(endpoints) for _, _, endpoints, _ in SERVICES))
 GIVEN_UP = st.frozensets(SLOT_NUMBERS, max_size=8)

@@ -37,10 +37,10 @@ LOOKUP_SIZE = 251
 @dataclass(frozen=True)
 class Svc:
     """A service. Listens: `192.0.2.1:80/tcp`, `:8000-8003/tcp`, `:any/udp`; backends: `10.2.0.11:8080`,
-    `10.2.0.11` (port kept), each with ` x3` for weight 3. `limits` are the new flows a second and the flows
-    of one source, 0 for none; `sources` the networks of outer source addresses, one a family; `pool` the part
-    of the table's pool that backends take, if not all of their family; `affinity` the bits of a client
-    network and milliseconds, 0 for none."""
+    `10.2.0.11` (port kept), each with ` x3` for weight 3 and ` max2` for two connections. `limits` are the
+    new flows a second and the flows of one source, 0 for none; `sources` the networks of outer source
+    addresses, one a family; `pool` the part of the table's pool that backends take, if not all of their
+    family; `affinity` the bits of a client network and milliseconds, 0 for none."""
 
     name: str
     listens: Sequence[str]
@@ -121,12 +121,16 @@ def parse_listen(text: str) -> Listen:
 
 
 def parse_backend(text: str) -> Backend:
-    endpoint, _, weight = text.partition(" x")
+    endpoint, *words = text.split()
+    weight = next((word[1:] for word in words if word.startswith("x")), "1")
+    most = next((word[3:] for word in words if word.startswith("max")), None)
     host, port = endpoint, None
     if "]:" in endpoint or ("." in endpoint and ":" in endpoint):
         host, _, number = endpoint.rpartition(":")
         port = int(number)
-    return Backend(ip_address(host.strip("[]")), port, int(weight or 1))
+    return Backend(
+        ip_address(host.strip("[]")), port, int(weight), max_connections=int(most) if most else None
+    )
 
 
 def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[str]) -> ServiceEntry:
@@ -157,7 +161,11 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
 def _backend_entry(service: Svc, backend: Backend, slots: Slots, pool: Sequence[str]) -> BackendEntry:
     version = backend.address.version
     entry = BackendEntry(
-        slots.of(service.name, backend), backend.address.packed, backend.port or 0, backend.weight
+        slots.of(service.name, backend),
+        backend.address.packed,
+        backend.port or 0,
+        backend.weight,
+        max_connections=backend.max_connections or 0,
     )
     if service.forward.is_tunnel:
         networks = map(ip_network, service.sources)

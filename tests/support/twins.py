@@ -43,7 +43,9 @@ class Workers:
     def snapshot(self) -> dict[str, Any]:
         """Everything that can be seen from outside."""
         return {
-            "shared": [(self.shared.flows(slot), self.shared.active(slot)) for slot in SLOTS],
+            "shared": [
+                (self.shared.flows(slot), self.shared.active(slot), self.shared.open(slot)) for slot in SLOTS
+            ],
             "untracked": self.shared.untracked(),
             "crowded out": self.shared.crowded_out(),
             "workers": [

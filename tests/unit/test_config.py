@@ -131,6 +131,15 @@ def test_line_ends_byte_order_mark_and_document_marks(text: str) -> None:
     assert parse_config(text, "lb.yaml") == parse_config(web(), "lb.yaml")
 
 
+def test_a_service_says_how_many_connections_its_backends_may_have() -> None:
+    backends = "[10.2.0.11:8080, {address: 10.2.0.12:8080}, {address: 10.2.0.13:8080, max_connections: 7}]"
+    (service,) = parse_config(web(backends=backends, more="      max_connections: 100\n"), "lb.yaml").services
+    assert service.max_connections == 100
+    assert [backend.max_connections for backend in service.backends] == [100, 100, 7]
+    (service,) = parse_config(web(backends=backends), "lb.yaml").services
+    assert [backend.max_connections for backend in service.backends] == [None, None, 7]
+
+
 def test_services_may_share_a_backend_and_all_weights_may_be_0() -> None:
     config = parse_config(web(backends="[{address: 10.2.0.11:8080, weight: 0}]", more=second()), "lb.yaml")
     assert [service.backends[0].name for service in config.services] == ["10.2.0.11:8080"] * 2

@@ -183,9 +183,9 @@ SERVICE = {
     "service is text": (
         l4("services: [web]"),
         "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, on_failure, "
-        "allow, deny, limits, affinity, health, passive, on_down, slow_start, panic_threshold, "
-        "drain_timeout, quorum, hysteresis, below_quorum, sorry_server, on_no_backend, withdraw_vip, "
-        'backends, not "web"',
+        "allow, deny, limits, affinity, max_connections, health, passive, on_down, slow_start, "
+        "panic_threshold, drain_timeout, quorum, hysteresis, below_quorum, sorry_server, on_no_backend, "
+        'withdraw_vip, backends, not "web"',
     ),
     "no name": (
         l4("services: [{listen: x}]"),
@@ -355,7 +355,8 @@ BACKENDS = {
     ),
     "later key": (
         web(backends="[{address: 10.2.0.11, zone: eu}]"),
-        "5:39: l4.services[0].backends[0].zone: unknown key; known here: address, weight, backup",
+        "5:39: l4.services[0].backends[0].zone: unknown key; "
+        "known here: address, weight, backup, max_connections",
     ),
     **{
         f"weight {weight}": (
@@ -364,6 +365,15 @@ BACKENDS = {
         )
         for weight in ("-1", "65536", "true", "1.5", "1e3", "0x1", "1_0", "+1", "\N{ARABIC-INDIC DIGIT ONE}")
     },
+    "no connections": (
+        web(backends="[{address: 10.2.0.11, max_connections: 0}]"),
+        "5:56: l4.services[0].backends[0].max_connections: "
+        'must be a whole number from 1 to 10000000, not "0"',
+    ),
+    "no connections for all": (
+        web(more="      max_connections: many\n"),
+        '6:24: l4.services[0].max_connections: must be a whole number from 1 to 10000000, not "many"',
+    ),
     "twice": (
         web(backends="[10.2.0.11:80, {address: 10.2.0.11:80, weight: 2}]"),
         "5:42: l4.services[0].backends[1].address: "

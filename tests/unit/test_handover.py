@@ -184,7 +184,7 @@ def test_counters_add_up(running):
     assert next_one.reasons() == expected
     for slot in range(1, 5):
         here, there = next_one.slot_counters(slot), running.slot_counters(slot)
-        assert here == replace(there, flows=here.flows, active=here.active)
+        assert here == replace(there, flows=here.flows, active=here.active, open=here.open)
     assert next_one.slot_counters(0).scheduled == running.slot_counters(0).scheduled + 1
 
 

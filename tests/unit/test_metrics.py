@@ -86,6 +86,8 @@ def backend(**changes: Any) -> dict[str, Any]:
         "effective_weight": 3,
         "flows": 4,
         "active": 2,
+        "open": 3,
+        "max_connections": None,
         "scheduled": 9,
         "packets_in": 2**60,
         "bytes_in": 640,

@@ -141,6 +141,34 @@ def test_a_slow_start_grows_in_tenths_and_keeps_the_others_proportions():
     assert made.next_step_s(1100) is None
 
 
+def test_limits_start_slowly_and_hold_for_what_is_added():
+    made = roster(health("      slow_start: 100s\n      max_connections: 50\n"))
+    down(made, C)
+    up(made, C, now=1000)
+    assert [member.limit for member in made.members()] == [50, 50, 5, 50, 50]
+    made.settle(1055)
+    (web,) = made.effective_config().services
+    assert [backend.max_connections for backend in web.backends] == [50, 50, 30, 50, 50]
+    assert made.settle(1100)
+    assert made.member("web", C).limit == 50
+    assert made.max_connections("web") == 50
+    assert roster().max_connections("web") is None
+
+
+@pytest.mark.parametrize("kind", ["round-robin", "least-connections"])
+def test_a_scheduler_without_weights_has_some_while_a_backend_starts(kind):
+    made = roster(health(f"      slow_start: 100s\n      scheduler: {kind}\n"))
+    assert (made.effective_config().services[0].scheduler, weights(made)[:3]) == (kind, [1, 2, 3])
+    down(made, C)
+    up(made, C, now=1000)
+    assert made.effective_config().services[0].scheduler == f"weighted-{kind}"
+    assert weights(made) == [10, 10, 1, 0, 0]
+    made.settle(1089)
+    assert weights(made) == [10, 10, 9, 0, 0]
+    made.settle(1100)
+    assert (made.effective_config().services[0].scheduler, weights(made)[:3]) == (kind, [1, 2, 3])
+
+
 def test_weights_of_operators_stay_over_a_reload_unless_the_file_changed_them():
     made = roster()
     made.set_weight("web", A, 7)

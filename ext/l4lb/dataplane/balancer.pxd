@@ -3,7 +3,7 @@
 Sharing. A worker locks its balancer for a batch of packets; the control plane locks it to publish a
 table, to take a snapshot or to expire flows. Both hold it for microseconds. Two queues of one worker may share a
 balancer. What several workers write is little and met only by new flows and changes of state: the flow and
-connection counts of the slots (atomic, for least-connections must see them all), whose turn it is in a service
+connection counts of the slots (atomic, for least-connections and limits must see them all), whose turn it is in a service
 (a mutex of the table, so that round-robin goes round once, not once a worker), what limited sources have, and
 which backend clients with affinity belong to (a mutex each, of `SharedCounters`).
 """
@@ -24,6 +24,7 @@ cdef struct Beginning:
 cdef class SharedCounters:
     cdef int* slot_flows
     cdef int* slot_active
+    cdef int* slot_open
     cdef Sources* sources
     cdef Affinities* affinities
     cdef set limited        # numbers of the services that have, or had, a limit

@@ -50,6 +50,7 @@ cdef class SharedCounters:
     def __cinit__(self):
         self.slot_flows = <int*>zeros(SLOTS, sizeof(int))
         self.slot_active = <int*>zeros(SLOTS, sizeof(int))
+        self.slot_open = <int*>zeros(SLOTS, sizeof(int))
         self.sources = sources_open()
         self.affinities = affinities_open()
         self.limited = set()
@@ -57,6 +58,7 @@ cdef class SharedCounters:
     def __dealloc__(self):
         PyMem_RawFree(self.slot_flows)
         PyMem_RawFree(self.slot_active)
+        PyMem_RawFree(self.slot_open)
         sources_close(self.sources)
         affinities_close(self.affinities)
 
@@ -81,6 +83,9 @@ cdef class SharedCounters:
 
     def active(self, uint16_t slot):
         return self.slot_active[slot]
+
+    def open(self, uint16_t slot):
+        return self.slot_open[slot]
 
     def untracked(self):
         return self.sources.untracked
@@ -139,6 +144,7 @@ cdef class Balancer:
         self.core.table.sources = self.shared.sources
         self.core.table.slot_flows = self.shared.slot_flows
         self.core.table.slot_active = self.shared.slot_active
+        self.core.table.slot_open = self.shared.slot_open
         self.taken = <Beginning*>zeros(SLOTS, sizeof(Beginning))
         core_open(&self.core, capacity, ports[0], ports[1])
 
@@ -436,6 +442,7 @@ cdef class Balancer:
         return words.SlotCounters(
             self.shared.slot_flows[slot],
             self.shared.slot_active[slot],
+            self.shared.slot_open[slot],
             stats.scheduled,
             stats.packets_in,
             stats.bytes_in,

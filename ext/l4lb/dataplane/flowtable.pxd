@@ -46,6 +46,7 @@ cdef struct FlowTable:
     # Counts by slot, shared by the tables of all workers.
     int* slot_flows
     int* slot_active
+    int* slot_open      # not closing: what limits of backends count
     # Likewise, for the services that limit them.
     Sources* sources
     Ports ports

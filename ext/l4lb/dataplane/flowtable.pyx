@@ -5,6 +5,7 @@ from l4lb.dataplane.packet cimport FAMILY_IPV6
 from l4lb.dataplane.ports cimport ports_close, ports_free, ports_number, ports_open, ports_place
 from l4lb.dataplane.reasons cimport STATE_ESTABLISHED
 from l4lb.dataplane.sources cimport sources_count
+from l4lb.dataplane.tcp cimport tcp_closing
 
 cdef extern from *:
     """
@@ -234,6 +235,8 @@ cdef void table_count(FlowTable* table, const Flow* flow, int change) noexcept n
     atomic_add(table.slot_flows + flow.slot, change)
     if flow.state == STATE_ESTABLISHED:
         atomic_add(table.slot_active + flow.slot, change)
+    if not tcp_closing(flow.state):
+        atomic_add(table.slot_open + flow.slot, change)
 
 
 cdef void table_set_state(FlowTable* table, Flow* flow, uint8_t state) noexcept nogil:
@@ -243,6 +246,8 @@ cdef void table_set_state(FlowTable* table, Flow* flow, uint8_t state) noexcept 
         atomic_add(table.slot_active + flow.slot, 1)
     elif flow.state == STATE_ESTABLISHED:
         atomic_add(table.slot_active + flow.slot, -1)
+    if tcp_closing(state) != tcp_closing(flow.state):
+        atomic_add(table.slot_open + flow.slot, -1 if tcp_closing(state) else 1)
     flow.state = state
 
 

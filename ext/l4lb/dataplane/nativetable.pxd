@@ -56,6 +56,7 @@ cdef struct BackendView:
     uint32_t pool_count
     uint8_t takes_new       # flows: it has weight
     uint8_t leaving         # why known flows leave, LEAVING_…; 0: they stay
+    uint32_t max_connections    # open flows with which it takes no new ones, 0: no limit
     Addr source             # outer, of a tunnel
 
 

@@ -178,6 +178,7 @@ cdef class NativeTable:
             if sum(b.pool) > len(self.source.pool):
                 raise ValueError(f"{s.name}: the pool has no addresses {b.pool}")
             backend.takes_new = b.weight > 0
+            backend.max_connections = b.max_connections
             backend.leaving = LEAVING_DATAGRAMS if service.one_packet else 0
             if b.weight:
                 rules.slots[rules.entries] = b.slot

@@ -59,7 +59,7 @@ from l4lb.dataplane.nativetable cimport (
 from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_RST, FLAG_SYN, Packet, same_addr
 from l4lb.dataplane.ports cimport NO_NUMBER, ports_find, ports_place, ports_take
 from l4lb.dataplane.reasons cimport *
-from l4lb.dataplane.schedulers cimport choose, look_up
+from l4lb.dataplane.schedulers cimport choose, has_room, look_up
 from l4lb.dataplane.sources cimport sources_begin
 from l4lb.dataplane.tcp cimport FROM_BACKEND, tcp_begin, tcp_closing, tcp_next, tcp_opens
 
@@ -174,6 +174,7 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
     cdef bint kept = False
     cdef int64_t number = NO_NUMBER
     cdef Flow* place = NULL
+    cdef int slot
     outcome.reason = refuse_to_begin(core, service, packet, now_ms)
     if outcome.reason == REASON_REJECTED:
         reject(core, packet, now_ms, outcome)
@@ -196,9 +197,13 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
             outcome.slot = look_up(service, candidate.hash, packet)
         return NULL
     if tcp and not packet.flags & FLAG_SYN:
-        flow.slot = <uint16_t>look_up(service, candidate.hash, packet)
+        slot = look_up(service, candidate.hash, packet)
     else:
-        flow.slot = schedule(core, candidate, now_ms, &kept)
+        slot = schedule(core, candidate, now_ms, &kept)
+    if slot < 0:
+        outcome.reason = REASON_BACKENDS_FULL
+        return NULL
+    flow.slot = <uint16_t>slot
     if service.forward == FORWARD_MASQUERADE:
         backend = core.rules.backends + flow.slot
         number = ports_find(&core.table.ports, backend.pool_first, backend.pool_count, candidate.hash)
@@ -224,31 +229,33 @@ cdef Flow* begin(Core* core, Candidate* candidate, Flow* flow, uint64_t now_ms, 
     return place
 
 
-cdef uint16_t schedule(Core* core, const Candidate* candidate, uint64_t now_ms, bint* kept) noexcept nogil:
-    """The slot for a new flow; `kept` where it is that of the client's last one."""
+cdef int schedule(Core* core, const Candidate* candidate, uint64_t now_ms, bint* kept) noexcept nogil:
+    """The slot for a new flow, or -1 where all are full; `kept` where it is that of the client's last one."""
     cdef const ServiceView* service = core.rules.services + candidate.service
     cdef Client client
-    cdef int slot
+    cdef int slot, home
     if not service.has_affinity:
         return take_turn(core, candidate)
     client = client_of(core.affinities, service, &candidate.packet)
     pthread_mutex_lock(&core.affinities.mutex)
-    slot = affinity_slot(&client, core.rules, candidate.service, now_ms)
-    kept[0] = slot >= 0
-    if slot < 0:
-        slot = take_turn(core, candidate)
-    affinity_set(core.affinities, &client, <uint16_t>slot, now_ms, now_ms + service.affinity_ms)
+    home = affinity_slot(&client, core.rules, candidate.service, now_ms)
+    kept[0] = home >= 0 and has_room(core.rules, &core.table, home)
+    slot = home if kept[0] else take_turn(core, candidate)
+    if slot >= 0:
+        # Who finds his backend full goes elsewhere, and belongs there still.
+        affinity_set(core.affinities, &client, <uint16_t>(home if home >= 0 else slot), now_ms,
+                     now_ms + service.affinity_ms)
     pthread_mutex_unlock(&core.affinities.mutex)
-    return <uint16_t>slot
+    return slot
 
 
-cdef uint16_t take_turn(Core* core, const Candidate* candidate) noexcept nogil:
-    """The slot that the scheduler chooses."""
+cdef int take_turn(Core* core, const Candidate* candidate) noexcept nogil:
+    """The slot that the scheduler chooses, or -1 where all are full."""
     cdef int slot
     pthread_mutex_lock(&core.rules.turns)
     slot = choose(core.rules, &core.table, &core.key, candidate.service, candidate.hash, &candidate.packet)
     pthread_mutex_unlock(&core.rules.turns)
-    return <uint16_t>slot
+    return slot
 
 
 # From a backend (section 5) ------------------------------------------------------------------------

@@ -39,6 +39,7 @@ from l4lb.dataplane.packet cimport FAMILY_IPV6, FLAG_SYN, Packet
 from l4lb.dataplane.ports cimport NO_NUMBER, ports_find
 from l4lb.dataplane.reasons cimport (
     REASON_AFFINITY,
+    REASON_BACKENDS_FULL,
     REASON_FLOW,
     REASON_HASHED,
     REASON_LIMITED,
@@ -50,7 +51,7 @@ from l4lb.dataplane.reasons cimport (
     REASON_STATELESS,
     REASON_TOO_BIG,
 )
-from l4lb.dataplane.schedulers cimport choose, look_up
+from l4lb.dataplane.schedulers cimport choose, has_room, look_up
 from l4lb.dataplane.sources cimport sources_would_begin
 from l4lb.dataplane.tcp cimport tcp_closing, tcp_opens
 
@@ -108,6 +109,7 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
     cdef uint32_t removed = 0
     cdef bint remembered = is_remembered(service, packet)
     cdef int refused = refuse_to_begin(core, service, packet, now_ms)
+    cdef bint kept = False
     cdef int slot
     if refused >= 0:
         outcome.reason = refused
@@ -131,15 +133,32 @@ cdef void preview_new_flow(Core* core, Candidate* candidate, const Flow* flow, u
     if is_tcp(packet) and not packet.flags & FLAG_SYN:
         slot = look_up(service, candidate.hash, packet)
     else:
-        slot = preview_affinity(core, candidate, now_ms)
+        slot = preview_schedule(core, candidate, flow, now_ms, &kept)
         if slot < 0:
-            slot = preview_turn(core, candidate, flow, tick)
-        elif outcome.reason == REASON_SCHEDULED:
+            outcome.reason = REASON_BACKENDS_FULL
+            return
+        if kept and outcome.reason == REASON_SCHEDULED:
             outcome.reason = REASON_AFFINITY
     if service.forward == FORWARD_MASQUERADE and not would_have_port(core, candidate, flow, slot, tick):
         outcome.reason = REASON_NO_PORT
         return
     outcome.slot = slot
+
+
+cdef int preview_schedule(Core* core, Candidate* candidate, const Flow* flow, uint64_t now_ms,
+                          bint* kept) noexcept nogil:
+    """As `schedule` in `path`; the scheduler and the client's affinity stay where they are."""
+    cdef Rules* rules = core.rules
+    cdef uint32_t tick = <uint32_t>(now_ms // TICK_MS)
+    cdef int home = preview_affinity(core, candidate, now_ms)
+    cdef int slot
+    pthread_mutex_lock(&rules.turns)
+    count_replaced(core, candidate, flow, tick, -1)
+    kept[0] = home >= 0 and has_room(rules, &core.table, home)
+    slot = home if kept[0] else preview_turn(core, candidate)
+    count_replaced(core, candidate, flow, tick, 1)
+    pthread_mutex_unlock(&rules.turns)
+    return slot
 
 
 cdef int preview_affinity(Core* core, const Candidate* candidate, uint64_t now_ms) noexcept nogil:
@@ -156,22 +175,17 @@ cdef int preview_affinity(Core* core, const Candidate* candidate, uint64_t now_m
     return slot
 
 
-cdef int preview_turn(Core* core, Candidate* candidate, const Flow* flow, uint32_t tick) noexcept nogil:
-    """What the scheduler would choose; it stays where it is."""
+cdef int preview_turn(Core* core, const Candidate* candidate) noexcept nogil:
+    """What the scheduler would choose, or -1; the caller holds `Rules.turns`."""
     cdef Rules* rules = core.rules
     cdef const ServiceView* service = rules.services + candidate.service
     cdef size_t size = service.count * sizeof(int64_t)
-    cdef uint32_t cursor
+    cdef uint32_t cursor = rules.cursors[candidate.service]
     cdef int slot
-    pthread_mutex_lock(&rules.turns)
-    cursor = rules.cursors[candidate.service]
     memcpy(rules.spare, rules.currents + service.first, size)
-    count_replaced(core, candidate, flow, tick, -1)
     slot = choose(rules, &core.table, &core.key, candidate.service, candidate.hash, &candidate.packet)
-    count_replaced(core, candidate, flow, tick, 1)
     rules.cursors[candidate.service] = cursor
     memcpy(rules.currents + service.first, rules.spare, size)
-    pthread_mutex_unlock(&rules.turns)
     return slot
 
 

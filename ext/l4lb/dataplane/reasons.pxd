@@ -24,7 +24,8 @@ cpdef enum NativeReason:
     REASON_NO_FLOW = 20
     REASON_NO_PORT = 21
     REASON_LIMITED = 22
-    REASON_COUNT = 23
+    REASON_BACKENDS_FULL = 23
+    REASON_COUNT = 24
 
 cpdef enum NativeVerdict:
     VERDICT_ACCEPT = 0

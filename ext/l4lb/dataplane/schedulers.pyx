@@ -2,24 +2,56 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.nativetable cimport (
-    LEAST_CONNECTIONS,
     MAGLEV,
     POWER_OF_TWO,
     ROUND_ROBIN,
     SOURCE_HASH,
+    WEIGHTED_LEAST_CONNECTIONS,
     WEIGHTED_ROUND_ROBIN,
 )
 from l4lb.dataplane.sources cimport source_hash
+
+cdef enum:
+    TRIES = 16      # places that a hash names, before full backends are passed over in their order
 
 
 cdef int choose(Rules* rules, const FlowTable* table, const Key* key, int service, uint64_t hash,
                 const Packet* packet) noexcept nogil:
     cdef const ServiceView* view = rules.services + service
+    cdef int turn
     if view.scheduler == MAGLEV:
-        return look_up(view, hash, packet)
+        return look_on(rules, table, view, number_of(view, hash, packet))
     if view.scheduler == SOURCE_HASH:
-        return look_up(view, source_hash(key, &packet.source, packet.protocol), packet)
-    return rules.slots[view.first + take_turn(rules, table, service, hash)]
+        hash = source_hash(key, &packet.source, packet.protocol)
+        return look_on(rules, table, view, number_of(view, hash, packet))
+    turn = take_turn(rules, table, service, hash)
+    return turn if turn < 0 else rules.slots[view.first + <uint32_t>turn]
+
+
+cdef int look_on(const Rules* rules, const FlowTable* table, const ServiceView* view, uint32_t number) noexcept nogil:
+    """The slot of the first place with room among those that the hash names one after another; -1 where none has.
+
+    Not the next place: who follows whom in a Maglev table is far from even.
+    """
+    cdef int slot, i
+    for i in range(TRIES):
+        slot = view.lookup[scale(number, view.lookup_size)]
+        if has_room(rules, table, slot):
+            return slot
+        number = <uint32_t>((number + <uint64_t>1) * <uint64_t>0x9E3779B97F4A7C15 >> 32)
+    i = next_with_room(rules, table, view, scale(number, view.count))
+    return i if i < 0 else rules.slots[view.first + <uint32_t>i]
+
+
+cdef int next_with_room(const Rules* rules, const FlowTable* table, const ServiceView* view,
+                        uint32_t first) noexcept nogil:
+    """The number of the first backend with room from `first` on and round, or -1."""
+    cdef uint32_t i, k
+    for k in range(view.count):
+        i = (first + k) % view.count
+        if has_room(rules, table, rules.slots[view.first + i]):
+            return <int>i
+    return -1
 
 
 cdef uint64_t load_of(const FlowTable* table, uint16_t slot) noexcept nogil:
@@ -30,43 +62,76 @@ cdef uint64_t load_of(const FlowTable* table, uint16_t slot) noexcept nogil:
 
 
 cdef int take_turn(Rules* rules, const FlowTable* table, int service, uint64_t hash) noexcept nogil:
-    """The place, among the backends with weight, that a scheduler chooses which looks at more than a hash."""
+    """The number, among the backends with weight, that a scheduler chooses which looks at more than a hash; -1 where
+    all are full."""
     cdef const ServiceView* view = rules.services + service
-    cdef const uint16_t* slots = rules.slots + view.first
+    cdef uint32_t* cursor = rules.cursors + service
+    cdef int best
+    if view.scheduler == POWER_OF_TWO:
+        return less_loaded_of_two(rules, table, view, hash)
+    if view.scheduler == WEIGHTED_ROUND_ROBIN:
+        return next_by_weight(rules, table, view)
+    if view.scheduler == ROUND_ROBIN:
+        best = next_with_room(rules, table, view, cursor[0])
+    else:
+        best = least_loaded(rules, table, view, cursor[0])
+    if best >= 0:
+        cursor[0] = (<uint32_t>best + 1) % view.count
+    return best
+
+
+cdef int next_by_weight(Rules* rules, const FlowTable* table, const ServiceView* view) noexcept nogil:
     cdef const uint32_t* weights = rules.weights + view.first
     cdef int64_t* currents = rules.currents + view.first
-    cdef uint32_t* cursor = rules.cursors + service
-    cdef uint32_t n = view.count
-    cdef uint32_t best = 0
+    cdef int64_t sum = 0
+    cdef uint32_t i
+    cdef int best = -1
+    for i in range(view.count):
+        if not has_room(rules, table, rules.slots[view.first + i]):
+            continue
+        sum += weights[i]
+        currents[i] += weights[i]
+        if best < 0 or currents[i] > currents[best]:
+            best = <int>i
+    if best >= 0:
+        currents[best] -= sum
+    return best
+
+
+cdef int less_loaded_of_two(const Rules* rules, const FlowTable* table, const ServiceView* view,
+                            uint64_t hash) noexcept nogil:
+    cdef const uint16_t* slots = rules.slots + view.first
+    cdef const uint32_t* weights = rules.weights + view.first
+    cdef uint32_t i = scale(<uint32_t>(hash >> 32), view.count)
+    cdef uint32_t j
+    if view.count > 1:
+        j = scale(<uint32_t>hash, view.count - 1)
+        j += j >= i
+        if has_room(rules, table, slots[j]) and (
+            not has_room(rules, table, slots[i])
+            or load_of(table, slots[j]) * weights[i] < load_of(table, slots[i]) * weights[j]
+        ):
+            return <int>j
+    return next_with_room(rules, table, view, i)
+
+
+cdef int least_loaded(const Rules* rules, const FlowTable* table, const ServiceView* view,
+                      uint32_t first) noexcept nogil:
+    """The first among equals from `first` on."""
+    cdef const uint16_t* slots = rules.slots + view.first
+    cdef const uint32_t* weights = rules.weights + view.first
+    cdef bint weighted = view.scheduler == WEIGHTED_LEAST_CONNECTIONS
+    cdef uint64_t load, weight
+    cdef uint64_t least = 0
+    cdef uint64_t least_weight = 0
     cdef uint32_t i, k
-    cdef uint64_t load, least, weight
-    if view.scheduler == ROUND_ROBIN:
-        best = cursor[0] % n
-        cursor[0] = (best + 1) % n
-    elif view.scheduler == WEIGHTED_ROUND_ROBIN:
-        for i in range(n):
-            currents[i] += weights[i]
-            if currents[i] > currents[best]:
-                best = i
-        currents[best] -= <int64_t>view.weight
-    elif view.scheduler == POWER_OF_TWO:
-        if n > 1:
-            best = scale(<uint32_t>(hash >> 32), n)
-            i = scale(<uint32_t>hash, n - 1)
-            if i >= best:
-                i += 1
-            if load_of(table, slots[i]) * weights[best] < load_of(table, slots[best]) * weights[i]:
-                best = i
-    else:
-        least = 0
-        weight = 0
-        for k in range(n):
-            i = (cursor[0] + k) % n
-            load = load_of(table, slots[i])
-            if view.scheduler == LEAST_CONNECTIONS:
-                if k == 0 or load < least:
-                    best, least = i, load
-            elif k == 0 or load * weight < least * weights[i]:
-                best, least, weight = i, load, weights[i]
-        cursor[0] = (best + 1) % n
+    cdef int best = -1
+    for k in range(view.count):
+        i = (first + k) % view.count
+        if not has_room(rules, table, slots[i]):
+            continue
+        load = load_of(table, slots[i])
+        weight = weights[i] if weighted else 1
+        if best < 0 or load * least_weight < least * weight:
+            best, least, least_weight = <int>i, load, weight
     return best

@@ -44,16 +44,27 @@ class Affinities:
         """Places that were taken before they had ended."""
 
     def choose(
-        self, service: ServiceEntry, address: bytes, key: bytes, now_ms: int, schedule: Callable[[], int]
-    ) -> tuple[int, bool]:
+        self,
+        service: ServiceEntry,
+        address: bytes,
+        key: bytes,
+        now_ms: int,
+        has_room: Callable[[int], bool],
+        schedule: Callable[[], int | None],
+    ) -> tuple[int | None, bool]:
         """The slot for a new flow, and whether it is that of the client's last one. Else `schedule` says
-        it."""
+        it, or None. Who meets no room where he belongs goes elsewhere and belongs there still."""
         client = Client(service_number(key, service.name), mask(address, service.affinity_prefix))
         group = self._groups[spread(client.service, siphash(key, client.network), GROUPS)]
         place = next((place for place in group if place.client == client), None)
-        keeps = place is not None and now_ms < place.ends_ms and _takes_new(service, place.slot)
-        slot = place.slot if place is not None and keeps else schedule()
-        new = Place(client, slot, now_ms + service.affinity_ms)
+        belongs = None
+        if place is not None and now_ms < place.ends_ms and _takes_new(service, place.slot):
+            belongs = place.slot
+        keeps = belongs is not None and has_room(belongs)
+        slot = belongs if keeps else schedule()
+        if slot is None:
+            return None, False
+        new = Place(client, slot if belongs is None else belongs, now_ms + service.affinity_ms)
         if place is not None:
             group[group.index(place)] = new
         else:

@@ -172,6 +172,7 @@ class Balancer:
         return SlotCounters(
             flows=self._shared.flows(slot),
             active=self._shared.active(slot),
+            open=self._shared.open(slot),
             scheduled=traffic.scheduled,
             packets_in=traffic.packets_in,
             bytes_in=traffic.bytes_in,
@@ -309,7 +310,10 @@ class Balancer:
         if is_tcp and not packet.flags & states.SYN:
             slot = choice.look_up(hash_, client)
         else:
-            slot, keeps = self._schedule(service, choice, hash_, client, now_ms)
+            chosen, keeps = self._schedule(service, choice, hash_, client, now_ms)
+            if chosen is None:
+                return Reason.BACKENDS_FULL
+            slot = chosen
             if keeps and new is Reason.SCHEDULED:
                 new = Reason.AFFINITY
         if group is None:
@@ -340,12 +344,18 @@ class Balancer:
 
     def _schedule(
         self, service: ServiceEntry, choice: Choice, hash_: int, client: Endpoint, now_ms: int
-    ) -> tuple[int, bool]:
-        """The slot for a new flow, and whether its client's last one has chosen it."""
+    ) -> tuple[int | None, bool]:
+        """The slot for a new flow, None where all are full, and whether its client's last one has chosen
+        it."""
         if not service.affinity_prefix:
             return choice.choose(hash_, client), False
         return self._shared.affinities.choose(
-            service, client.address, self._key, now_ms, lambda: choice.choose(hash_, client)
+            service,
+            client.address,
+            self._key,
+            now_ms,
+            choice.has_room,
+            lambda: choice.choose(hash_, client),
         )
 
     def _from_pool(self, arrival: Arrival, table: Table, flow: FlowEntry) -> Decision:

@@ -32,6 +32,7 @@ class SharedCounters:
         self.affinities = Affinities()
         self._flows: Counter[int] = Counter()
         self._active: Counter[int] = Counter()
+        self._open: Counter[int] = Counter()
         self._turns: dict[str, Turn] = {}
 
     def flows(self, slot: int) -> int:
@@ -41,6 +42,10 @@ class SharedCounters:
     def active(self, slot: int) -> int:
         """Established TCP flows of `slot`."""
         return self._active[slot]
+
+    def open(self, slot: int) -> int:
+        """Flows of `slot` that are not closing."""
+        return self._open[slot]
 
     def untracked(self) -> int:
         """Flows whose source was not limited, since its group of the table of sources was full."""
@@ -54,10 +59,11 @@ class SharedCounters:
         """What least-connections compares: an established flow weighs as much as 256 others."""
         return 256 * self._active[slot] + (self._flows[slot] - self._active[slot])
 
-    def count(self, slot: int, *, flows: int = 0, active: int = 0) -> None:
-        """Add the differences `flows` and `active` to the counts of `slot`."""
+    def count(self, slot: int, *, flows: int = 0, active: int = 0, open: int = 0) -> None:
+        """Add these differences to the counts of `slot`."""
         self._flows[slot] += flows
         self._active[slot] += active
+        self._open[slot] += open
 
     def turn(self, service: str, shape: Shape) -> Turn:
         """The turn of `service`: where it stands if its shape is what it was, else a new one."""

@@ -16,6 +16,7 @@ from l4lb.dataplane.decision import State
 from l4lb.dataplane.reference.counters import SharedCounters
 from l4lb.dataplane.reference.ports import PoolPort
 from l4lb.dataplane.reference.sources import Limits
+from l4lb.dataplane.reference.states import is_open
 
 GROUP = 16
 TICK_MS = 100
@@ -110,14 +111,14 @@ class FlowTable:
         group[entry.key] = entry
         if entry.source is not None:
             self._by_source[entry.source] = entry
-        self._shared.count(entry.slot, flows=1, active=entry.state is State.ESTABLISHED)
+        self._count(entry, 1)
         self._limits.count(entry.slot, entry.key.client, 1)
 
     def renew(self, entry: FlowEntry, state: State, deadline: int) -> None:
         """Give a remembered flow its state and deadline after a packet."""
-        was_active = entry.state is State.ESTABLISHED
-        is_active = state is State.ESTABLISHED
-        self._shared.count(entry.slot, active=is_active - was_active)
+        was_active, is_active = entry.state is State.ESTABLISHED, state is State.ESTABLISHED
+        change = is_open(state) - is_open(entry.state)
+        self._shared.count(entry.slot, active=is_active - was_active, open=change)
         entry.state = state
         entry.deadline = deadline
 
@@ -155,5 +156,9 @@ class FlowTable:
         del group[entry.key]
         if entry.source is not None:
             del self._by_source[entry.source]
-        self._shared.count(entry.slot, flows=-1, active=-(entry.state is State.ESTABLISHED))
+        self._count(entry, -1)
         self._limits.count(entry.slot, entry.key.client, -1)
+
+    def _count(self, entry: FlowEntry, change: int) -> None:
+        active, open_ = entry.state is State.ESTABLISHED, is_open(entry.state)
+        self._shared.count(entry.slot, flows=change, active=change * active, open=change * open_)

@@ -11,6 +11,9 @@ from l4lb.dataplane.reference.packet import Endpoint
 from l4lb.dataplane.table import BackendEntry, ServiceEntry
 from l4lb.model import Scheduler
 
+TRIES = 16
+"""Places that a hash names, before full backends are passed over in their order."""
+
 
 class Choice:
     """The scheduler of one service. Only backends that have weight take part."""
@@ -18,6 +21,7 @@ class Choice:
     def __init__(self, service: ServiceEntry, key: bytes, shared: SharedCounters) -> None:
         self.backends = [backend for backend in service.backends if backend.weight > 0]
         self._scheduler = service.scheduler
+        self._limits = {backend.slot: backend.max_connections for backend in service.backends}
         self._lookup = array("H", service.lookup)
         self._kernel_seed = service.kernel_seed
         self._key = key
@@ -25,8 +29,11 @@ class Choice:
         weights = tuple((backend.slot, backend.weight) for backend in self.backends)
         self._turn = shared.turn(service.name, (service.scheduler, weights))
 
-    def choose(self, hash_: int, client: Endpoint) -> int:
-        """The slot for a new flow of `client`. At least one backend must have weight."""
+    def choose(self, hash_: int, client: Endpoint) -> int | None:
+        """The slot for a new flow of `client`, None where every backend is full. At least one backend must
+        have weight."""
+        if not any(self.has_room(backend.slot) for backend in self.backends):
+            return None
         match self._scheduler:
             case Scheduler.ROUND_ROBIN:
                 return self._round_robin().slot
@@ -39,44 +46,66 @@ class Choice:
             case Scheduler.POWER_OF_TWO:
                 return self._power_of_two(hash_).slot
             case Scheduler.SOURCE_HASH:
-                return self.look_up(siphash(self._key, client.address), client)
+                return self._look_on(siphash(self._key, client.address), client)
             case Scheduler.MAGLEV:
-                return self.look_up(hash_, client)
+                return self._look_on(hash_, client)
+
+    def has_room(self, slot: int) -> bool:
+        """Whether the backend in `slot` may have one connection more."""
+        limit = self._limits.get(slot, 0)
+        return not limit or self._shared.open(slot) < limit
 
     def look_up(self, hash_: int, client: Endpoint) -> int:
-        """The slot that consistent hashing gives: no state, and the same on every gateway.
+        """The slot that consistent hashing gives: no state, and the same on every gateway."""
+        return self._slot(self._number(hash_, client))
 
-        Where the hash is the kernel's it is of the client, as the rules see it.
-        """
-        number = hash_ >> 32
-        if self._kernel_seed is not None:
-            port = None if self._scheduler is Scheduler.SOURCE_HASH else client.port
-            number = kernel_hash(self._kernel_seed, client.address, port)
+    def _number(self, hash_: int, client: Endpoint) -> int:
+        """Where the kernel has the table, too, the hash is the one of the client that the rules have."""
+        if self._kernel_seed is None:
+            return hash_ >> 32
+        port = None if self._scheduler is Scheduler.SOURCE_HASH else client.port
+        return kernel_hash(self._kernel_seed, client.address, port)
+
+    def _slot(self, number: int) -> int:
         return self._lookup[scale(number, len(self._lookup))]
 
+    def _look_on(self, hash_: int, client: Endpoint) -> int:
+        """As `look_up`; past full backends to the next place that the hash names, so that only their flows
+        meet others. (Who follows whom in the table itself is far from even.)"""
+        number = self._number(hash_, client)
+        for _ in range(TRIES):
+            if self.has_room(self._slot(number)):
+                return self._slot(number)
+            number = ((number + 1) * 0x9E37_79B9_7F4A_7C15 >> 32) % (1 << 32)
+        return self.backends[self._from(scale(number, len(self.backends)))[0]].slot
+
+    def _from(self, first: int) -> list[int]:
+        """The numbers of the backends with room, in their order from `first` on and round."""
+        n = len(self.backends)
+        numbers = ((first + step) % n for step in range(n))
+        return [i for i in numbers if self.has_room(self.backends[i].slot)]
+
     def _round_robin(self) -> BackendEntry:
-        chosen = self.backends[self._turn.cursor]
-        self._turn.cursor = (self._turn.cursor + 1) % len(self.backends)
-        return chosen
+        chosen = self._from(self._turn.cursor)[0]
+        self._turn.cursor = (chosen + 1) % len(self.backends)
+        return self.backends[chosen]
 
     def _weighted_round_robin(self) -> BackendEntry:
         """Smooth, as in nginx: weights 5, 1, 1 give a a b a c a a rather than a a a a a b c."""
-        current = self._turn.current
-        for i, backend in enumerate(self.backends):
-            current[i] += backend.weight
-        winner = current.index(max(current))
-        current[winner] -= sum(backend.weight for backend in self.backends)
+        current, taking_part = self._turn.current, self._from(0)
+        for i in taking_part:
+            current[i] += self.backends[i].weight
+        winner = max(taking_part, key=lambda i: current[i])
+        current[winner] -= sum(self.backends[i].weight for i in taking_part)
         return self.backends[winner]
 
     def _least_connections(self, *, weighted: bool) -> BackendEntry:
         """The least loaded. Equals are taken in turn, or the first would get every flow of a quiet time."""
-        n = len(self.backends)
-        best = self._turn.cursor
-        for step in range(1, n):
-            i = (self._turn.cursor + step) % n
+        best, *others = self._from(self._turn.cursor)
+        for i in others:
             if self._lighter(self.backends[i], self.backends[best], weighted=weighted):
                 best = i
-        self._turn.cursor = (best + 1) % n
+        self._turn.cursor = (best + 1) % len(self.backends)
         return self.backends[best]
 
     def _power_of_two(self, hash_: int) -> BackendEntry:
@@ -88,7 +117,12 @@ class Choice:
         j = scale(hash_ & 0xFFFF_FFFF, n - 1)
         if j >= i:
             j += 1
-        one, other = self.backends[i], self.backends[j]
+        picked = [self.backends[k] for k in (i, j) if self.has_room(self.backends[k].slot)]
+        if not picked:
+            return self.backends[self._from(i)[0]]
+        if len(picked) == 1:
+            return picked[0]
+        one, other = picked
         return other if self._lighter(other, one, weighted=True) else one
 
     def _lighter(self, a: BackendEntry, b: BackendEntry, *, weighted: bool) -> bool:

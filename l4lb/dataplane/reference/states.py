@@ -81,6 +81,11 @@ def can_be_reset(protocol: int, flags: int) -> bool:
     return protocol == Protocol.TCP and not flags & (SYN | RST)
 
 
+def is_open(state: State) -> bool:
+    """Whether a flow may still carry something: neither end, as far as is seen, has closed it."""
+    return state not in _CLOSING
+
+
 def reuses_port(state: State, flags: int) -> bool:
     """Whether the client opens a new connection from the port of a closing one."""
     return state in _CLOSING and opens(flags)
