@@ -80,6 +80,8 @@ class Scheduler(StrEnum):
     SOURCE_HASH = "source-hash"
     MAGLEV = "maglev"
     POWER_OF_TWO = "power-of-two"
+    FAILOVER = "failover"
+    OVERFLOW = "overflow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +304,8 @@ class Service:
     affinity: Affinity | None = None
     max_connections: int | None = None
     """That of backends which have none of their own."""
+    one_packet: bool = False
+    """No datagram is remembered: each is scheduled."""
     health: HealthCheck | None = None
     passive: PassiveCheck | None = None
     on_down: OnDown = OnDown.KEEP

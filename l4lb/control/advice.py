@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from l4lb.control.field import Field
+from l4lb.control.judgement import WEIGHTED
 from l4lb.control.placed import PlacedConfig
 from l4lb.control.quorum import needed_for
 from l4lb.control.units import show_duration
@@ -34,10 +35,6 @@ Path = tuple[str | int, ...]
 SHORT_INTERVAL_S = 1.0
 """Checks that come more often are a load of their own."""
 
-_WEIGHTED = {
-    Scheduler.ROUND_ROBIN: Scheduler.WEIGHTED_ROUND_ROBIN,
-    Scheduler.LEAST_CONNECTIONS: Scheduler.WEIGHTED_LEAST_CONNECTIONS,
-}
 _TURNS = (Scheduler.ROUND_ROBIN, Scheduler.WEIGHTED_ROUND_ROBIN)
 _COUNTING = (Scheduler.LEAST_CONNECTIONS, Scheduler.WEIGHTED_LEAST_CONNECTIONS)
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
@@ -80,7 +77,7 @@ def place(advices: Iterable[Advice], section: Field) -> list[tuple[str, str]]:
 
 
 def _weights(service: Service) -> Iterator[tuple[Path, str]]:
-    if (better := _WEIGHTED.get(service.scheduler)) is None:
+    if (better := WEIGHTED.get(service.scheduler)) is None:
         return
     groups: dict[int, set[int]] = {}
     for backend in _taking(service):

@@ -23,7 +23,7 @@ from l4lb.control.placed import PlacedService
 from l4lb.control.quorum_keys import check_quorum
 from l4lb.control.replies import collect_claims, sweep
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_FRONTENDS, MAX_SLOTS
-from l4lb.model import Address, Backend, Forward, Listen, OnDown, Protocol
+from l4lb.model import Address, Backend, Forward, Listen, OnDown, Protocol, Scheduler
 
 MAX_BACKENDS = MAX_SLOTS - 1
 """Backends of all services together."""
@@ -50,6 +50,8 @@ def check_service(service: PlacedService) -> None:
     check_quorum(service)
     _check_health_is_known(service)
     _check_reset(service)
+    _check_overflow(service)
+    _check_one_packet(service)
 
 
 def check_metrics(endpoint: tuple[Address, int], field: Field, services: Sequence[PlacedService]) -> None:
@@ -75,6 +77,7 @@ def check_services(services: Sequence[PlacedService]) -> None:
     _check_circles(services)
     _check_room(services)
     _check_answers(services)
+    _check_unremembered(services)
 
 
 def _check_families(service: PlacedService) -> None:
@@ -145,6 +148,36 @@ def _check_reset(service: PlacedService) -> None:
     value = service.value
     if value.on_down is OnDown.RESET and all(listen.protocol is Protocol.UDP for listen in value.listens):
         raise service.keys["on_down"].error("reset is for TCP, and the service listens on UDP only; use move")
+
+
+def _check_overflow(service: PlacedService) -> None:
+    if service.value.scheduler is not Scheduler.OVERFLOW:
+        return
+    for backend, field in zip(service.value.backends, service.backends, strict=True):
+        if backend.max_connections is None and backend.weight == 1 and not backend.sorry:
+            raise field.error(
+                "with overflow it has to be known how many connections a backend may have; "
+                "give it max_connections, or a weight above 1, which then says it"
+            )
+
+
+def _check_one_packet(service: PlacedService) -> None:
+    """Nothing is remembered of a datagram, so nothing that depends on that has an effect."""
+    value = service.value
+    if not value.one_packet:
+        return
+    protocols = {listen.protocol for listen in value.listens}
+    field = service.keys["one_packet"]
+    if Protocol.UDP not in protocols:
+        raise field.error("is for datagrams, and the service listens on TCP only; remove it")
+    if value.forward is Forward.MASQUERADE:
+        raise field.error("with masquerade an answer needs a flow that is remembered; use nat, or remove it")
+    if protocols != {Protocol.UDP}:
+        return
+    if value.limits.flows is not None or any(b.max_connections is not None for b in value.backends):
+        raise field.error(
+            "nothing is remembered that limits.flows or max_connections could count; remove these, or it"
+        )
 
 
 def _check_names(services: Sequence[PlacedService]) -> None:
@@ -219,3 +252,23 @@ def _check_answers(services: Sequence[PlacedService]) -> None:
                     f"{endpoint} would answer for more than {MAX_CANDIDATES} listens; "
                     "give the server further addresses or ports"
                 )
+
+
+def _check_unremembered(services: Sequence[PlacedService]) -> None:
+    """The answer to a datagram of `one_packet` is of no flow, so its endpoint has to say whose it is."""
+    if not any(service.value.one_packet for service in services):
+        return
+    for (_, protocol), claims in collect_claims(service.value for service in services).items():
+        for _, _, here in sweep(claims) if protocol is Protocol.UDP else ():
+            single = next((claim for claim in here if services[claim.service].value.one_packet), None)
+            if single is None or len(here) == 1:
+                continue
+            listens = [str(services[claim.service].value.listens[claim.listen]) for claim in here]
+            raise (
+                services[single.service]
+                .backends[single.backend]
+                .error(
+                    f"it answers for {' and '.join(listens)}, and with one_packet no flow says for which; "
+                    "give the server an address or port for each"
+                )
+            )

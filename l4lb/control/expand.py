@@ -148,6 +148,7 @@ def expand(
                 rejects=service.on_no_backend is OnNoBackend.REJECT,
                 affinity_prefix=_affinity_prefix(service),
                 affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
+                one_packet=service.one_packet,
             )
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),
@@ -262,14 +263,23 @@ def frontend_indices(table: Table) -> dict[FrontendKey, int]:
 
 def _lookup(service: Service, entries: tuple[BackendEntry, ...], key: bytes) -> _Lookup:
     members = sorted(
-        _Member(backend.name, backend.weight, entry.slot)
-        for backend, entry in zip(service.backends, entries, strict=True)
+        _Member(backend.name, weight, entry.slot)
+        for backend, entry, weight in zip(service.backends, entries, _lookup_weights(service), strict=True)
     )
     size = LARGE_LOOKUP if service.scheduler in _BY_LOOKUP else SMALL_LOOKUP
     if service.on_failure is OnFailure.HASH:
         wanted = 100 * len(members)
         size = next((places for places in SHARED_LOOKUPS if places >= wanted), SHARED_LOOKUPS[-1])
     return _Lookup(key, size, tuple(members))
+
+
+def _lookup_weights(service: Service) -> list[int]:
+    """With failover what is hashed goes where all goes: to the first."""
+    weights = [backend.weight for backend in service.backends]
+    if service.scheduler is not Scheduler.FAILOVER:
+        return weights
+    first = next((number for number, weight in enumerate(weights) if weight), None)
+    return [int(number == first) for number in range(len(weights))]
 
 
 def _fill_lookup(lookup: _Lookup, hashing: Hashing) -> bytes:

@@ -113,7 +113,7 @@ def _weigh(service: Service, members: Sequence[Member], used: set[int], now_s: f
             state = State.STARTING if part < 1 else State.UP
         else:
             state = _idle(member)
-        full, weight, limit = member.full_weight, 0, member.backend.max_connections
+        full, weight, limit = member.full_weight, 0, _limit(service, member)
         if starts and service.scheduler in WEIGHTED:
             full = min(full, 1)
         if state in (State.UP, State.STARTING) and full:
@@ -122,6 +122,15 @@ def _weigh(service: Service, members: Sequence[Member], used: set[int], now_s: f
             limit = max(round(limit * part), 1)
         found.append((member, state, weight, limit))
     return found
+
+
+def _limit(service: Service, member: Member) -> int | None:
+    """Connections that a backend may have when it has started; with overflow the weight says it if nothing
+    else does."""
+    limit = member.backend.max_connections
+    if limit is None and service.scheduler is Scheduler.OVERFLOW and not member.backend.sorry:
+        return member.full_weight
+    return limit
 
 
 def _idle(member: Member) -> State:

@@ -40,7 +40,7 @@ _MAX_NAME = 64
 
 _KEYS = (
     *("name", "listen", "forward", "scheduler", "on_failure", "allow", "deny", "limits", "affinity"),
-    "max_connections",
+    *("max_connections", "one_packet"),
     *("health", "passive", "on_down", "slow_start", "panic_threshold", "drain_timeout"),
     *QUORUM_KEYS,
     "backends",
@@ -96,6 +96,7 @@ def _parse_service(field: Field) -> PlacedService:
         deny=tuple(network for network, _ in deny),
         limits=limits,
         max_connections=most,
+        one_packet=keys["one_packet"].flag() if "one_packet" in keys else False,
     )
     service = PlacedService(
         _with_changes(value, keys),

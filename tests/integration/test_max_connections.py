@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.integration.gateway import VIP4, balancing, explained, get, serving
+from tests.integration.holding import ask_again, close_all, hold, opened
 from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
 
@@ -31,8 +31,6 @@ l4:
         - 10.2.0.12:8080
         - {{address: "10.2.0.13:8080", max_connections: 1}}
 """
-LEARNED = 8
-"""Requests after which the kernel has learned a connection, where it learns."""
 
 
 @pytest.fixture(scope="module")
@@ -47,26 +45,6 @@ def limiting(lab: Lab, datapath: str, scheduler: str, more: str = "") -> Iterato
         yield running
 
 
-def hold(lab: Lab) -> tuple[str, http.client.HTTPConnection]:
-    """A connection that stays open, used as often as it takes to be learned, and the backend it is to."""
-    with lab.client.enter():
-        connection = http.client.HTTPConnection(VIP4, timeout=5)
-        names = {_request(connection) for _ in range(LEARNED)}
-    (name,) = names
-    return name, connection
-
-
-def _request(connection: http.client.HTTPConnection) -> str:
-    connection.request("GET", "/")
-    answer = connection.getresponse()
-    answer.read()
-    return answer.headers["X-Backend"]
-
-
-def opened(running: Balancer) -> dict[str, int]:
-    return {row["backend"]: row["open"] for row in running.backends()}
-
-
 def turned_away(running: Balancer) -> int:
     return running.status()["reasons"]["backends_full"]
 
@@ -77,7 +55,7 @@ def test_a_full_backend_gets_no_more_until_a_connection_ends(servers, datapath, 
     with limiting(servers, datapath, scheduler) as running:
         held = [hold(servers) for _ in range(5)]
         assert Counter(name for name, _ in held) == {"b1": 2, "b2": 2, "b3": 1}
-        assert opened(running) == LIMITS
+        assert opened(running, "web") == LIMITS
         assert all(row["full"] and row["max_connections"] == row["open"] for row in running.backends())
         assert explained(running, "10.1.0.50:40000", f"{VIP4}:80/tcp")["reason"] == "backends_full"
         assert turned_away(running) == 0
@@ -85,24 +63,21 @@ def test_a_full_backend_gets_no_more_until_a_connection_ends(servers, datapath, 
             get(servers, timeout=0.5)
         assert turned_away(running) >= 1
         for name, connection in held:
-            assert _request(connection) == name
+            assert ask_again(connection) == name
         name, connection = held.pop(2)
         connection.close()
         freed = _backend(name)
-        wait_for(lambda: opened(running)[freed] == LIMITS[freed] - 1, 5, "the connection to be seen closing")
-        assert hold_one(servers, held) == name
-        assert opened(running) == LIMITS
+        wait_for(
+            lambda: opened(running, "web")[freed] == LIMITS[freed] - 1, 5, "the connection to be seen closing"
+        )
+        held.append(hold(servers))
+        assert held[-1][0] == name
+        assert opened(running, "web") == LIMITS
         metrics = running.command("metrics")
         assert 'l4lb_backend_open_flows{service="web",backend="10.2.0.13:8080"} 1\n' in metrics
         assert 'l4lb_backend_max_connections{service="web",backend="10.2.0.13:8080"} 1\n' in metrics
-        for _, connection in held:
-            connection.close()
-        wait_for(lambda: set(opened(running).values()) == {0}, 5, "all to be seen closing")
-
-
-def hold_one(lab: Lab, held: list[tuple[str, http.client.HTTPConnection]]) -> str:
-    held.append(hold(lab))
-    return held[-1][0]
+        close_all(held)
+        wait_for(lambda: set(opened(running, "web").values()) == {0}, 5, "all to be seen closing")
 
 
 def test_affinity_gives_way_and_comes_back(servers):
@@ -113,10 +88,9 @@ def test_affinity_gives_way_and_comes_back(servers):
         for name, connection in held:
             if name == home:
                 connection.close()
-        wait_for(lambda: opened(running)[_backend(home)] == 0, 5, "the connections to be seen closing")
+        wait_for(lambda: opened(running, "web")[_backend(home)] == 0, 5, "the connections to be seen closing")
         assert get(servers) == home
-        for _, connection in held:
-            connection.close()
+        close_all(held)
 
 
 def _backend(name: str) -> str:

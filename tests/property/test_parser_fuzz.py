@@ -169,7 +169,10 @@ OFTEN = (
     Reason.TOO_BIG,
     Reason.TTL_EXPIRED,
 )
-SELDOM = {Reason.RESCHEDULED, Reason.STATELESS, Reason.HASHED, Reason.NO_BACKEND, Reason.REPLY_UNMATCHED}
+SELDOM = {
+    *(Reason.RESCHEDULED, Reason.STATELESS, Reason.HASHED, Reason.NO_BACKEND, Reason.REPLY_UNMATCHED),
+    *(Reason.REJECTED, Reason.BACKENDS_FULL),
+}
 """What this table, these times and so few clients do not lead to."""
 
 

@@ -114,7 +114,7 @@ def test_addresses_may_be_left_alone(value: str) -> None:
 
 @pytest.mark.parametrize("scheduler", list(Scheduler))
 def test_schedulers(scheduler: Scheduler) -> None:
-    config = parse_config(web(more=f"      scheduler: {scheduler}\n"), "lb.yaml")
+    config = parse_config(web(more=f"      scheduler: {scheduler}\n      max_connections: 9\n"), "lb.yaml")
     assert config.services[0].scheduler is scheduler
 
 
@@ -138,6 +138,13 @@ def test_a_service_says_how_many_connections_its_backends_may_have() -> None:
     assert [backend.max_connections for backend in service.backends] == [100, 100, 7]
     (service,) = parse_config(web(backends=backends), "lb.yaml").services
     assert [backend.max_connections for backend in service.backends] == [None, None, 7]
+
+
+def test_one_packet_is_read_and_may_share_its_service_with_tcp() -> None:
+    (service,) = parse_config(
+        web("203.0.113.53:53/tcp+udp", "[10.2.0.21:5353]", more="      one_packet: true\n"), "lb.yaml"
+    ).services
+    assert service.one_packet
 
 
 def test_services_may_share_a_backend_and_all_weights_may_be_0() -> None:

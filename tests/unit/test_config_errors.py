@@ -183,7 +183,7 @@ SERVICE = {
     "service is text": (
         l4("services: [web]"),
         "1:17: l4.services[0]: must be a mapping with the keys name, listen, forward, scheduler, on_failure, "
-        "allow, deny, limits, affinity, max_connections, health, passive, on_down, slow_start, "
+        "allow, deny, limits, affinity, max_connections, one_packet, health, passive, on_down, slow_start, "
         "panic_threshold, drain_timeout, quorum, hysteresis, below_quorum, sorry_server, on_no_backend, "
         'withdraw_vip, backends, not "web"',
     ),
@@ -312,6 +312,54 @@ SERVICE = {
 
 _BACKEND = "5:18: l4.services[0].backends[0]: "
 _WEIGHT = "5:47: l4.services[0].backends[0].weight: must be a whole number from 0 to 65535, not "
+
+_ONE_PACKET = "      one_packet: true\n"
+_COUNTED = (
+    "6:19: l4.services[0].one_packet: nothing is remembered that limits.flows or max_connections could "
+    "count; remove these, or it"
+)
+
+ONE_PACKET = {
+    "TCP": (
+        web(more=_ONE_PACKET),
+        "6:19: l4.services[0].one_packet: is for datagrams, and the service listens on TCP only; remove it",
+    ),
+    "masquerade": (
+        web("203.0.113.53:53/udp", more=_ONE_PACKET + "      forward: masquerade\n"),
+        "6:19: l4.services[0].one_packet: with masquerade an answer needs a flow that is remembered; "
+        "use nat, or remove it",
+    ),
+    "a limit of flows": (
+        web("203.0.113.53:53/udp", more=_ONE_PACKET + "      limits: {flows: 3}\n"),
+        _COUNTED,
+    ),
+    "a limit of a backend": (
+        web("203.0.113.53:53/udp", "[{address: 10.2.0.21, max_connections: 3}]", more=_ONE_PACKET),
+        _COUNTED,
+    ),
+    "two listens": (
+        web("[203.0.113.53:53/udp, 203.0.113.54:53/udp]", "[10.2.0.21, 10.2.0.22]", more=_ONE_PACKET),
+        "5:18: l4.services[0].backends[0]: it answers for 203.0.113.53:53/udp and 203.0.113.54:53/udp, and "
+        "with one_packet no flow says for which; give the server an address or port for each",
+    ),
+    "another service": (
+        web("203.0.113.53:53/udp", "[10.2.0.21:5353]", more=_ONE_PACKET)
+        + second("203.0.113.54:53/udp", "[10.2.0.21:5353]"),
+        "5:18: l4.services[0].backends[0]: it answers for 203.0.113.53:53/udp and 203.0.113.54:53/udp, and "
+        "with one_packet no flow says for which; give the server an address or port for each",
+    ),
+}
+
+OVERFLOW = {
+    "nothing says how many": (
+        web(
+            backends="[{address: 10.2.0.11, max_connections: 3}, 10.2.0.12]",
+            more="      scheduler: overflow\n",
+        ),
+        "5:60: l4.services[0].backends[1]: with overflow it has to be known how many connections a backend "
+        "may have; give it max_connections, or a weight above 1, which then says it",
+    ),
+}
 
 BACKENDS = {
     "no backends": (
@@ -457,7 +505,15 @@ BETWEEN = {
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    rows(yaml=YAML, section=SECTION, service=SERVICE, backends=BACKENDS, between=BETWEEN),
+    rows(
+        yaml=YAML,
+        section=SECTION,
+        service=SERVICE,
+        backends=BACKENDS,
+        between=BETWEEN,
+        one_packet=ONE_PACKET,
+        overflow=OVERFLOW,
+    ),
 )
 def test_the_error_is_one_line_with_its_position(text: str, expected: str) -> None:
     assert error_of(lambda: parse_config(text, "lb.yaml")) == f"lb.yaml:{expected}"

@@ -190,7 +190,7 @@ def test_sweep_agrees_with_asking_every_port() -> None:
 @pytest.mark.parametrize("scheduler", list(Scheduler))
 def test_the_size_of_a_lookup_depends_on_the_scheduler(scheduler: Scheduler) -> None:
     recorder = Recorder()
-    table_of(f"web 192.0.2.1:80/tcp 10.0.0.1 {scheduler}", hashing=recorder)
+    table_of(f"web 192.0.2.1:80/tcp 10.0.0.1*2 {scheduler}", hashing=recorder)
     ((_, _, size),) = recorder.filled
     assert size == (LARGE_LOOKUP if scheduler in {"maglev", "source-hash"} else SMALL_LOOKUP)
 
@@ -215,6 +215,11 @@ def test_a_lookup_is_maglevs_over_both_twins() -> None:
     assert len(places) == SMALL_LOOKUP
     assert set(shares) == {0, 1}
     assert shares[0] == pytest.approx(SMALL_LOOKUP * 3 / 4, abs=4)
+
+
+def test_with_failover_what_is_hashed_meets_the_first_that_has_weight() -> None:
+    table = table_of("web 192.0.2.1:80/tcp 10.0.0.1*0,10.0.0.2,10.0.0.3 failover", hashing=hashing)
+    assert set(array("H", table.services[0].lookup)) == {1}
 
 
 def test_a_lookup_is_empty_where_no_backend_has_weight() -> None:

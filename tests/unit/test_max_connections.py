@@ -203,6 +203,7 @@ class Opener:
         (Scheduler.ROUND_ROBIN, (f"{A} max2", f"{B} max1", f"{C} max4"), "ABCACCC-"),
         (Scheduler.WEIGHTED_ROUND_ROBIN, (f"{A} x5 max2", f"{B} max2", C), "AABCBCCC"),
         (Scheduler.LEAST_CONNECTIONS, (f"{A} max1", f"{B} max2", f"{C} max3"), "ABCBCC-"),
+        (Scheduler.OVERFLOW, (f"{A} max2", f"{B} max1", f"{C} max2"), "AABCC-"),
         (Scheduler.WEIGHTED_LEAST_CONNECTIONS, (f"{A} x9 max2", f"{B} max1", f"{C} max1"), "AABC-"),
     ],
 )

@@ -18,7 +18,7 @@ from l4lb.model import Backend, L4Config, OnDown
 A, B, C, SPARE, LAST = "10.2.0.11:80", "10.2.0.12:80", "10.2.0.13:80", "10.2.0.14:80", "10.2.0.15:80"
 
 
-def config(more: str = "", weights: str = "1, 2, 3") -> L4Config:
+def config(more: str = "", weights: str = "1, 2, 3", spare: int = 1) -> L4Config:
     a, b, c = weights.split(", ")
     text = f"""
 l4:
@@ -29,8 +29,8 @@ l4:
         - {{address: "{A}", weight: {a}}}
         - {{address: "{B}", weight: {b}}}
         - {{address: "{C}", weight: {c}}}
-        - {{address: "{SPARE}", backup: true}}
-        - {{address: "{LAST}", backup: 2}}
+        - {{address: "{SPARE}", backup: true, weight: {spare}}}
+        - {{address: "{LAST}", backup: 2, weight: {spare}}}
 {more}
 """
     return parse_config(text, "test")
@@ -167,6 +167,17 @@ def test_a_scheduler_without_weights_has_some_while_a_backend_starts(kind):
     assert weights(made) == [10, 10, 9, 0, 0]
     made.settle(1100)
     assert (made.effective_config().services[0].scheduler, weights(made)[:3]) == (kind, [1, 2, 3])
+
+
+def test_with_overflow_the_weight_is_the_limit_where_no_other_is():
+    made = roster("      scheduler: overflow\n      max_connections: 50\n")
+    assert [member.limit for member in made.members()] == [50] * 5
+    made = Roster(config("      scheduler: overflow\n      sorry_server: 10.2.0.99:80\n", "4, 2, 3", spare=8))
+    made.settle(0)
+    assert [member.limit for member in made.members()] == [4, 2, 3, 8, 8, None]
+    made.set_weight("web", A, 9)
+    assert made.settle(1)
+    assert made.member("web", A).limit == 9
 
 
 def test_weights_of_operators_stay_over_a_reload_unless_the_file_changed_them():

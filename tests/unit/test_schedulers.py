@@ -185,6 +185,19 @@ def test_maglev_spreads_flows_by_weight(core: Core) -> None:
 
 
 @both_cores
+@pytest.mark.parametrize("scheduler", [Scheduler.FAILOVER, Scheduler.OVERFLOW])
+def test_the_first_gets_all_until_it_is_full_or_gone(core: Core, scheduler: Scheduler) -> None:
+    driver = Driver(core, scheduler, A, f"{B} x9", C)
+    assert driver.letters(4, driver.establish) == "AAAA"
+    driver.publish(f"{A} x0", B, C)
+    assert driver.letters(2) == "BB"
+    driver.publish(f"{A} max5", f"{B} max3", C)
+    assert driver.letters(4) == "ABCC"
+    driver.publish(A, B, C)
+    assert driver.letters(2) == "AA"
+
+
+@both_cores
 @pytest.mark.parametrize("scheduler", Scheduler)
 def test_udp_is_scheduled_as_tcp_is(core: Core, scheduler: Scheduler) -> None:
     listens = [f"{VIP}:53/udp", f"{VIP}:53/tcp"]
@@ -194,7 +207,8 @@ def test_udp_is_scheduled_as_tcp_is(core: Core, scheduler: Scheduler) -> None:
     decisions = [balancer.decide(udp(f"198.51.100.7:{port}", f"{VIP}:53"), 0) for port in range(1024, 1124)]
     assert {decision.reason for decision in decisions} == {Reason.SCHEDULED}
     slots = {decision.slot for decision in decisions}
-    assert slots == ({0, 1} if scheduler is not Scheduler.SOURCE_HASH else {decisions[0].slot})
+    one = scheduler in (Scheduler.SOURCE_HASH, Scheduler.FAILOVER, Scheduler.OVERFLOW)
+    assert slots == ({decisions[0].slot} if one else {0, 1})
 
 
 @both_cores

@@ -29,6 +29,7 @@ cdef enum:
     SOURCE_HASH
     MAGLEV
     POWER_OF_TWO
+    IN_ORDER            # failover, and overflow, which differs by the limits alone
 
 
 cdef enum:

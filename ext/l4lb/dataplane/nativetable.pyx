@@ -20,6 +20,8 @@ _SCHEDULERS = {
     Scheduler.SOURCE_HASH: SOURCE_HASH,
     Scheduler.MAGLEV: MAGLEV,
     Scheduler.POWER_OF_TWO: POWER_OF_TWO,
+    Scheduler.FAILOVER: IN_ORDER,
+    Scheduler.OVERFLOW: IN_ORDER,
 }
 _FORWARDS = {
     Forward.NAT: FORWARD_NAT,

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.nativetable cimport (
+    IN_ORDER,
     MAGLEV,
     POWER_OF_TWO,
     ROUND_ROBIN,
@@ -67,6 +68,8 @@ cdef int take_turn(Rules* rules, const FlowTable* table, int service, uint64_t h
     cdef const ServiceView* view = rules.services + service
     cdef uint32_t* cursor = rules.cursors + service
     cdef int best
+    if view.scheduler == IN_ORDER:
+        return next_with_room(rules, table, view, 0)
     if view.scheduler == POWER_OF_TWO:
         return less_loaded_of_two(rules, table, view, hash)
     if view.scheduler == WEIGHTED_ROUND_ROBIN:

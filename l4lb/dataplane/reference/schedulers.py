@@ -45,6 +45,8 @@ class Choice:
                 return self._least_connections(weighted=True).slot
             case Scheduler.POWER_OF_TWO:
                 return self._power_of_two(hash_).slot
+            case Scheduler.FAILOVER | Scheduler.OVERFLOW:
+                return self.backends[self._from(0)[0]].slot
             case Scheduler.SOURCE_HASH:
                 return self._look_on(siphash(self._key, client.address), client)
             case Scheduler.MAGLEV:
