@@ -105,6 +105,7 @@ cdef class RequestHead:
             head.refusal = self._finish()
         if head.refusal != REFUSED_NOT:
             state = HEAD_REFUSED
+            used[0] = 0
         self.refusal = head.refusal
         self.state = state
         return state
