@@ -12,6 +12,7 @@ machine. Protocols are joined with `+`, because a comma separates items in a YAM
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from l4lb.control.message import nearest, quoted
@@ -44,8 +45,12 @@ def parse_address(text: str) -> Address:
     return _unicast(address)
 
 
+@lru_cache(maxsize=1 << 17)
 def parse_endpoint(text: str) -> tuple[Address, int | None]:
-    """A backend's address and port; None keeps the port that the client addressed."""
+    """A backend's address and port; None keeps the port that the client addressed.
+
+    Results are kept, for a reload reads every backend again.
+    """
     host, port = split_port(text)
     return parse_address(host), None if port is None else parse_port(port)
 

@@ -10,7 +10,6 @@ The configuration has passed `l4lb.control.conflicts`: nothing overlaps, and eve
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -51,10 +50,10 @@ class Hashing(Protocol):
     def maglev_permutation(self, key: bytes, name: bytes, size: int) -> tuple[int, int]:
         """The offset and skip of a backend."""
 
-    def maglev_table(
-        self, permutations: Sequence[tuple[int, int]], weights: Sequence[int], size: int
-    ) -> list[int]:
-        """The number of a backend for each place."""
+    def maglev_lookup(
+        self, permutations: Sequence[tuple[int, int]], weights: Sequence[int], slots: Sequence[int], size: int
+    ) -> bytes:
+        """The slot of a backend for each place."""
 
 
 class _Member(NamedTuple):
@@ -285,6 +284,5 @@ def _lookup_weights(service: Service) -> list[int]:
 def _fill_lookup(lookup: _Lookup, hashing: Hashing) -> bytes:
     key, size, members = lookup
     permutations = [hashing.maglev_permutation(key, member.name.encode(), size) for member in members]
-    places = hashing.maglev_table(permutations, [member.weight for member in members], size)
-    slots = [member.slot for member in members]
-    return array("H", [slots[place] for place in places]).tobytes()
+    weights, slots = [member.weight for member in members], [member.slot for member in members]
+    return hashing.maglev_lookup(permutations, weights, slots, size)

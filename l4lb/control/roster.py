@@ -243,10 +243,7 @@ class Roster:
         return replace(
             service,
             scheduler=WEIGHTED.get(service.scheduler, service.scheduler) if starts else service.scheduler,
-            backends=tuple(
-                replace(member.backend, weight=member.effective, max_connections=member.limit)
-                for member in members
-            ),
+            backends=tuple(map(_effective_backend, members)),
         )
 
     def withdrawn(self) -> frozenset[Address]:
@@ -268,3 +265,10 @@ class Roster:
             elif member.backend.sorry and not member.effective:
                 # Nobody stays with the apology when there is more to be had.
                 yield member.key, OnDown.RESET
+
+
+def _effective_backend(member: Member) -> Backend:
+    backend = member.backend
+    if (backend.weight, backend.max_connections) == (member.effective, member.limit):
+        return backend  # most are as they were configured
+    return replace(backend, weight=member.effective, max_connections=member.limit)

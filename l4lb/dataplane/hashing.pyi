@@ -18,3 +18,8 @@ def maglev_table(permutations: Sequence[tuple[int, int]], weights: Sequence[int]
     empty where no backend has weight. Raises ValueError for a size below 2, unequal lengths, a negative
     weight, an offset or skip out of range, a skip that shares a factor with the size.
     """
+
+def maglev_lookup(
+    permutations: Sequence[tuple[int, int]], weights: Sequence[int], slots: Sequence[int], size: int
+) -> bytes:
+    """The same with the slot of each place's backend, as 16-bit numbers of this machine."""

@@ -30,6 +30,7 @@ MODULES = {
     "flood": "flood",
     "idle": "idle",
     "flows": "flows",
+    "reload": "reload",
 }
 DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

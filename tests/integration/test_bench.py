@@ -64,6 +64,7 @@ def test_the_list_names_every_benchmark() -> None:
         "flood",
         "idle",
         "flows",
+        "reload",
     ]
 
 
@@ -162,3 +163,13 @@ def test_flows() -> None:
         assert found[f"first_page_s/{name}"]["ours"] > 0
     assert found["median_while_listing"]["peers"].keys() == {"quiet"}
     assert found["lost_while_listing"]["ours"] == 0
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_reload() -> None:
+    found = measures("reload")
+    for change in ("nothing", "one_weight", "tenth_of_the_backends"):
+        assert found[f"reload_s/{change}"]["ours"] > 0
+        assert found[f"slowest/{change}"]["peers"].keys() == {"quiet"}
+        assert found[f"lost/{change}"]["ours"] == 0

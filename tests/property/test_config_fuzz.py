@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import pairwise
@@ -250,8 +251,8 @@ class _Filler:
     def maglev_permutation(self, key: bytes, name: bytes, size: int) -> tuple[int, int]:
         return 0, 1
 
-    def maglev_table(self, permutations: Any, weights: Any, size: int) -> list[int]:
-        return list(range(len(weights)))
+    def maglev_lookup(self, permutations: Any, weights: Any, slots: Any, size: int) -> bytes:
+        return array("H", slots).tobytes()
 
 
 _PORTS = st.one_of(

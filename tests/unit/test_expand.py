@@ -40,12 +40,12 @@ class Recorder:
         self._names.append(name)
         return 0, 1
 
-    def maglev_table(
-        self, permutations: Sequence[tuple[int, int]], weights: Sequence[int], size: int
-    ) -> list[int]:
+    def maglev_lookup(
+        self, permutations: Sequence[tuple[int, int]], weights: Sequence[int], slots: Sequence[int], size: int
+    ) -> bytes:
         self.filled.append((self._names, list(weights), size))
         self._names = []
-        return list(range(len(weights)))
+        return array("H", slots).tobytes()
 
 
 def l4(*services: str) -> str:

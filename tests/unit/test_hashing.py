@@ -185,3 +185,15 @@ def digest(table: list[int]) -> str:
 def test_a_permutation_needs_two_places(core: Core, size: int) -> None:
     with pytest.raises(ValueError, match=str(size)):
         core.hashing.maglev_permutation(KEY, b"10.2.0.11:80", size)
+
+
+@both_cores
+def test_a_lookup_has_the_slots_of_the_table(core: Core) -> None:
+    size, names = 251, [b"a", b"b", b"c"]
+    permutations = [core.hashing.maglev_permutation(KEY, name, size) for name in names]
+    table = core.hashing.maglev_table(permutations, [3, 1, 2], size)
+    lookup = core.hashing.maglev_lookup(permutations, [3, 1, 2], [7, 65535, 0], size)
+    assert list(memoryview(lookup).cast("H")) == [(7, 65535, 0)[index] for index in table]
+    assert core.hashing.maglev_lookup(permutations, [0, 0, 0], [1, 2, 3], size) == b""
+    with pytest.raises(ValueError, match=r"3 permutations,? but 2 slots"):
+        core.hashing.maglev_lookup(permutations, [1, 1, 1], [1, 2], size)

@@ -86,6 +86,8 @@ cdef uint32_t table_remove_slot(FlowTable* table, uint16_t slot, uint32_t first,
 # Two steps that bring a flow's memory near before `table_find` asks for it.
 cdef void table_prefetch_tags(const FlowTable* table, uint64_t hash) noexcept nogil
 cdef void table_prefetch_flow(const FlowTable* table, uint64_t hash) noexcept nogil
+# The same for all flows of some groups, to be read.
+cdef void table_prefetch_groups(const FlowTable* table, size_t first, size_t groups) noexcept nogil
 # The same for a flow whose masquerade port is known by its number.
 cdef void table_prefetch_number(const FlowTable* table, uint32_t number) noexcept nogil
 cdef void table_prefetch_place(const FlowTable* table, uint32_t number) noexcept nogil

@@ -29,6 +29,7 @@ cdef extern from *:
     static inline int l4lb_ctz(unsigned bits) { return __builtin_ctz(bits); }
     static inline int l4lb_popcount(unsigned bits) { return __builtin_popcount(bits); }
     static inline void l4lb_prefetch(const void *p) { __builtin_prefetch(p, 1); }
+    static inline void l4lb_prefetch_to_read(const void *p) { __builtin_prefetch(p, 0); }
     static inline void l4lb_add(int *counter, int change) {
         __atomic_fetch_add(counter, change, __ATOMIC_RELAXED);
     }
@@ -49,6 +50,7 @@ cdef extern from *:
     int ctz "l4lb_ctz"(unsigned bits) noexcept nogil
     int popcount "l4lb_popcount"(unsigned bits) noexcept nogil
     void prefetch "l4lb_prefetch"(const void* p) noexcept nogil
+    void prefetch_to_read "l4lb_prefetch_to_read"(const void* p) noexcept nogil
     void atomic_add "l4lb_add"(int* counter, int change) noexcept nogil
     void* map_memory "l4lb_map"(size_t bytes) noexcept nogil
     int munmap(void* p, size_t bytes) noexcept nogil
@@ -301,6 +303,15 @@ cdef void table_prefetch_flow(const FlowTable* table, uint64_t hash) noexcept no
     flow = <const uint8_t*>(table.flows + place + ctz(fits))
     prefetch(flow)
     prefetch(flow + sizeof(Flow) - 1)
+
+
+cdef void table_prefetch_groups(const FlowTable* table, size_t first, size_t groups) noexcept nogil:
+    cdef const uint8_t* start = <const uint8_t*>(table.flows + first * GROUP)
+    cdef size_t at
+    for at in range(0, groups * GROUP, 64):
+        prefetch_to_read(table.tags + first * GROUP + at)
+    for at in range(0, groups * GROUP * sizeof(Flow), 64):
+        prefetch_to_read(start + at)
 
 
 cdef void table_prefetch_number(const FlowTable* table, uint32_t number) noexcept nogil:

@@ -51,7 +51,7 @@ from l4lb.dataplane.nativetable cimport (
     SegmentView,
     ServiceView,
     pthread_mutex_destroy,
-    pthread_mutex_init,
+    pthread_mutex_t,
     pthread_mutex_lock,
     pthread_mutex_unlock,
     zeros,
@@ -64,8 +64,27 @@ from l4lb.dataplane.sources cimport sources_begin
 from l4lb.dataplane.tcp cimport FROM_BACKEND, tcp_begin, tcp_closing, tcp_next, tcp_opens
 
 
+cdef extern from *:
+    """
+    #include <pthread.h>
+
+    /* The control plane holds it for microseconds: less than a sleep and a waking would take. So who finds it held
+     * spins for a while first, where the C library can do that. */
+    static void l4lb_open_mutex(pthread_mutex_t *mutex) {
+        pthread_mutexattr_t attributes;
+        pthread_mutexattr_init(&attributes);
+    #ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+        pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+    #endif
+        pthread_mutex_init(mutex, &attributes);
+        pthread_mutexattr_destroy(&attributes);
+    }
+    """
+    void open_mutex "l4lb_open_mutex"(pthread_mutex_t* mutex) noexcept nogil
+
+
 cdef int core_open(Core* core, uint64_t capacity, uint32_t first_port, uint32_t ports) except -1:
-    pthread_mutex_init(&core.mutex, NULL)
+    open_mutex(&core.mutex)
     core.pace_second = ~<uint64_t>0
     core.rejected_second = ~<uint64_t>0
     core.slot_stats = <SlotStats*>zeros(SLOTS, sizeof(SlotStats))

@@ -1,7 +1,7 @@
 """Selections of flows (`l4lb.dataplane.selection`) without Python objects, for a table of a million.
 
-The table is walked in steps: some groups are copied under the lock, and looked at after it has been given back, so
-that a worker waits for microseconds at most and gets the lock in between. Of what matches, the first `limit` are
+The table is walked in steps: some groups are brought near, copied under the lock, and looked at after it has been
+given back, so that a worker waits for microseconds at most and gets the lock in between. Of what matches, the first `limit` are
 kept in a heap with the last of them on top; whoever comes behind that one is passed over at once.
 
 A flow never moves in the table, so one that lives through the walk is met exactly once.
@@ -15,7 +15,7 @@ from l4lb.dataplane.packet cimport Addr
 
 cdef enum:
     WORDS = 8           # of a sort key
-    STEP = 64           # groups of the flow table that are copied under one lock
+    STEP = 16           # groups of the flow table that are copied under one lock: 15 KB
 
 
 cdef struct Sought:

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from l4lb.dataplane.core cimport Core
-from l4lb.dataplane.flowtable cimport GROUP, TICK_MS, Flow
+from l4lb.dataplane.flowtable cimport GROUP, TICK_MS, Flow, table_prefetch_groups
 from l4lb.dataplane.handover cimport Record, copy_records
 from l4lb.dataplane.nativetable cimport SLOTS, pthread_mutex_lock, pthread_mutex_unlock
 from l4lb.dataplane.packet cimport FAMILY_IPV6, Addr, load_addr, swap16
@@ -199,6 +199,7 @@ cdef void select_flows(Core* core, const Sought* sought, Heap* heap, Record* rec
     heap.matched = 0
     while first < core.table.groups:
         groups = min(<size_t>STEP, core.table.groups - first)
+        table_prefetch_groups(&core.table, first, groups)
         pthread_mutex_lock(&core.mutex)
         found = copy_records(core, records, first * GROUP, groups * GROUP)
         pthread_mutex_unlock(&core.mutex)

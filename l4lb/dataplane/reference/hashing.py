@@ -7,6 +7,7 @@ section 3.4, extended by weights.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from itertools import count
 
@@ -128,6 +129,15 @@ def maglev_table(permutations: Sequence[tuple[int, int]], weights: Sequence[int]
             if filled == size:
                 return table
     raise AssertionError("unreachable")
+
+
+def maglev_lookup(
+    permutations: Sequence[tuple[int, int]], weights: Sequence[int], slots: Sequence[int], size: int
+) -> bytes:
+    """The same with the slot of each place's backend, as 16-bit numbers of this machine."""
+    if len(permutations) != len(slots):
+        raise ValueError(f"{len(permutations)} permutations, but {len(slots)} slots")
+    return array("H", [slots[place] for place in maglev_table(permutations, weights, size)]).tobytes()
 
 
 def _next_free(table: list[int], place: int, skip: int) -> int:
