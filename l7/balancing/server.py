@@ -92,8 +92,8 @@ class Server:
         """Its account in smooth weighted round-robin."""
         self.average_s = 0.0
         """Moving average of the time to the first byte of an answer; 0 before the first."""
-        self.idle: list[Any] = []
-        """Connections without a request, the one used last at the end; the connections' business."""
+        self.idle: Any = []
+        """What leads to it, with the connections that are kept: the business of `l7.proxy`."""
         self.endpoints: tuple[tuple[str, int], ...] = ()
         """Addresses and ports that it stands for: one, or what its name resolves to."""
         if not isinstance(backend.address.host, str):

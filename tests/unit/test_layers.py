@@ -30,8 +30,8 @@ L7 = {
     "l7.http1": {"l7.http1"},
     "l7.counters": {"l7.counters"},
     "l7.proxy": {
-        *("l7.proxy", "l7.http1", "l7.routing", "l7.balancing", "l7.wire", "l7.counters", "l7.model"),
-        *PLAIN,
+        *("l7.proxy", "l7.http1", "l7.routing", "l7.balancing", "l7.wire", "l7.tls", "l7.counters"),
+        *("l7.model", "l4lb.control.message", *PLAIN),
     },
     "l7.process": {"l7", "l4lb"},
     "l7.cli": {"l7", "l4lb"},

@@ -1,0 +1,390 @@
+"""See client.pxd."""
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint64_t
+
+from l7.counters cimport *
+from l7.http1.body cimport BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, BodyReader
+from l7.http1.head cimport HEAD_COMPLETE, HEAD_MORE
+from l7.http1.refusals cimport status_of
+from l7.http1.request cimport RequestHead
+from l7.proxy.clock cimport now_s as clock_s
+from l7.proxy.exchange cimport (PAUSE_BACKEND, PAUSE_HELD, PAUSE_NEXT, Exchange, status_of_end)
+from l7.proxy.relay cimport Relay
+from l7.proxy.sides cimport Back
+from l7.proxy.wheel cimport NEVER
+from l7.proxy.worker cimport ListenerPart, Worker
+
+import socket
+import struct
+
+# How long a client may take to notice that its request was answered early, and how much it may send until then.
+cdef double LINGER_S = 5.0
+cdef enum:
+    LINGER_BYTES = 1 << 24
+
+# A connection without a request gives its memory back after this.
+cdef double SOON_S = 1.0
+
+# Closing with SO_LINGER of 0 s resets the connection.
+cdef bytes RESET = struct.pack("ii", 1, 0)
+
+
+cdef class ClientConnection(Exchange):
+    """asyncio's Protocol of one connection that `listener` has accepted; `header` is its PROXY header."""
+
+    def __init__(self, ListenerPart listener, header=None):
+        cdef Worker worker = listener.worker
+        self.listener = listener
+        self.proxy_header = header
+        self.worker = worker
+        self.head = RequestHead(request_line=worker.request_line, header_bytes=worker.header_bytes,
+                                header_count=worker.header_count)
+        self.phase = HEAD
+        self.stage_due_s = self.write_due_s = self.total_due_s = NEVER
+        listener.open += 1
+        worker.row.add(listener.columns + LISTENER_CONNECTIONS_TOTAL, 1)
+        worker.row.add(listener.columns + LISTENER_CONNECTIONS, 1)
+        worker.row.add(worker.totals + WORKER_CONNECTIONS, 1)
+
+    def __dealloc__(self):
+        # uvloop says nothing of a handshake that fails; the protocol that was made for it just goes.
+        if not self.was_made and self.listener is not None and self.worker is not None:
+            self.worker.row.add(self.listener.columns + LISTENER_TLS_FAILURES_TOTAL, 1)
+            self._uncount()
+
+    cdef void _uncount(self):
+        cdef ListenerPart listener = self.listener
+        listener.open -= 1
+        self.worker.row.add(listener.columns + LISTENER_CONNECTIONS, -1)
+        self.worker.row.add(self.worker.totals + WORKER_CONNECTIONS, -1)
+        if listener.on_closed is not None:
+            listener.on_closed()
+
+    # -- asyncio's side
+
+    def connection_made(self, transport):
+        cdef Worker worker = self.worker
+        self.was_made = True
+        self.transport = transport
+        worker.connections.add(self)
+        self.own_peer, self.own_forwarding = self.listener.introduce(transport, self.proxy_header)
+        self.peer = self.own_peer
+        self.forwarding = self.own_forwarding
+        if self.listener.is_tls:
+            worker.row.add(self.listener.columns + LISTENER_TLS_HANDSHAKES_TOTAL, 1)
+            if transport.get_extra_info("ssl_object").session_reused:
+                worker.row.add(self.listener.columns + LISTENER_TLS_RESUMED_TOTAL, 1)
+        self._await_head()
+
+    def data_received(self, bytes data):
+        if self.phase == HEAD:
+            self._read(data, 0)
+        elif self.phase == BUSY:
+            if not self.is_body_over:
+                self._read(data, 0)
+            else:
+                # It is paused; this is what was already under way.
+                self.rest = data if self.rest is None else self.rest[self.rest_at:] + data
+                self.rest_at = 0
+                self.pause(PAUSE_NEXT)
+        elif self.phase == LINGER:
+            self.unsent += PyBytes_GET_SIZE(data)
+            if self.unsent > LINGER_BYTES:
+                self._close()
+
+    def eof_received(self):
+        if self.phase != BUSY:
+            return False
+        if not self.is_body_over:
+            self.abandon(END_CLIENT_CLOSED)
+            return False
+        # The client may close its half as soon as it has asked; it still gets its answer.
+        self.is_half_closed = True
+        return not self.listener.is_tls
+
+    def connection_lost(self, error):
+        self.transport = None
+        self.phase = CLOSED
+        self.worker.wheel.forget(self)
+        self._uncount()
+        self.abandon(END_CLIENT_CLOSED)
+        self.worker.forget(self)
+
+    def pause_writing(self):
+        self.is_full = True
+        self.unsent = self.transport.get_write_buffer_size()
+        self.write_due_s = clock_s() + (self.worker.write_s if self.way is None else self.way.write_s)
+        self._arm()
+        if self.back is not None:
+            self.back.pause_reading()
+
+    def resume_writing(self):
+        self.is_full = False
+        self.write_due_s = NEVER
+        if self.back is not None:
+            self.back.resume_reading()
+        elif self.phase == HEAD and self.rest is not None:
+            self._read_rest()
+
+    # -- requests
+
+    cdef void _await_head(self):
+        """Between requests."""
+        self.phase = HEAD
+        self.idle_since_s = clock_s()
+        self.total_due_s = NEVER
+        self.set_stage(self.idle_since_s + SOON_S)
+
+    cdef void _read(self, bytes data, size_t at):
+        """Acts on what was received, as far as its turn has come; the rest is kept."""
+        cdef const char* bytes_ = PyBytes_AS_STRING(data)
+        cdef size_t length = PyBytes_GET_SIZE(data)
+        cdef size_t used = 0
+        cdef int state
+        self.is_reading = True
+        while at < length:
+            if self.phase == HEAD and not self.is_full:
+                if self.idle_since_s:
+                    self.began_s = clock_s()
+                    self.idle_since_s = 0
+                    self.set_stage(self.began_s + self.worker.header_s)
+                state = self.head.take(bytes_ + at, length - at, &used)
+                at += used
+                if state == HEAD_COMPLETE:
+                    self._begin()
+                elif state != HEAD_MORE:
+                    self._refuse(self.head.refusal)
+            elif self.phase == BUSY and not self.is_body_over:
+                at = self._read_body(data, at)
+            else:
+                break
+        self.is_reading = False
+        if at < length and (self.phase == HEAD or self.phase == BUSY):
+            self.rest = data
+            self.rest_at = at
+            self.pause(PAUSE_NEXT)
+
+    cdef void _read_rest(self):
+        """Goes on with what had to wait."""
+        cdef bytes rest = self.rest
+        cdef size_t at = self.rest_at
+        self.rest = None
+        if rest is not None:
+            self._read(rest, at)
+        if self.rest is None and self.phase != TUNNEL:
+            self.resume(PAUSE_NEXT)
+            if self.is_half_closed and self.phase == HEAD:
+                self._close()
+
+    cdef void _begin(self):
+        """Acts on a head that is complete."""
+        cdef RequestHead head = self.head
+        cdef double now = clock_s()
+        self.phase = BUSY
+        self.requests += 1
+        self.keeps_client = head.keeps_alive and self.requests < self.worker.max_requests
+        self.is_body_over = not head.is_chunked and head.content_length <= 0
+        if self.is_body_over:
+            self.set_stage(NEVER)
+        else:
+            if self.body is None:
+                self.body = BodyReader()
+            self.body.begin(BODY_CHUNKED if head.is_chunked else BODY_LENGTH, head.content_length)
+            self.set_stage(now + self.worker.body_s)
+        if self.worker.believe is not None:
+            told = self.worker.believe(head, self.own_peer)
+            self.peer, self.forwarding = told or (self.own_peer, self.own_forwarding)
+        self.start(now)
+        self._arm()
+
+    cdef size_t _read_body(self, bytes data, size_t at):
+        """Hands on what of the body is in `data`; where the next thing begins."""
+        cdef const char* bytes_ = PyBytes_AS_STRING(data)
+        cdef size_t length = PyBytes_GET_SIZE(data)
+        cdef size_t used = 0
+        cdef bint is_chunked = self.head.is_chunked
+        piece = self.body.collect(bytes_ + at, length - at, &used, is_chunked)
+        self.bytes_in = self.body.received
+        if piece is None:
+            self.worker.row.add(self.worker.refusals + self.body.refusal - 1, 1)
+            self.fail(END_BAD_REQUEST)
+            return at
+        if self.way is not None and 0 <= self.way.max_body < <long long>self.body.received:
+            self.fail(END_TOO_LARGE)
+            return at
+        self.set_stage(NEVER if self.body.is_over else clock_s() + self.way.body_s)
+        self.take_body(piece, self.body.is_over)
+        return at + used
+
+    cdef void _refuse(self, int refusal):
+        """A head that breaks the rules: its sender is answered, and not listened to any more."""
+        self.worker.row.add(self.worker.refusals + refusal - 1, 1)
+        self._give_up_head()
+        content_type, body = self.worker.page(status_of(refusal))
+        self.answer(status_of(refusal), END_BAD_REQUEST, content_type, body, b"")
+
+    cdef void _give_up_head(self):
+        """Nobody knows where the next request begins: what is answered now is the last."""
+        self._reset()
+        self.phase = BUSY
+        self.is_body_over = False
+
+    # -- what Exchange asks for
+
+    cdef void write(self, object data):
+        if self.transport is not None:
+            self.transport.write(data)
+
+    cdef void pause(self, int why):
+        if not self.pauses and self.transport is not None:
+            self.transport.pause_reading()
+        self.pauses |= why
+        if not self.is_body_over and self.phase == BUSY:
+            # Not the client is waited for.
+            self.set_stage(NEVER)
+
+    cdef void resume(self, int why):
+        if not self.pauses & why:
+            return
+        self.pauses &= ~why
+        if not self.pauses and self.transport is not None:
+            self.transport.resume_reading()
+            if not self.is_body_over and self.phase == BUSY:
+                self.set_stage(clock_s() + self.way.body_s)
+
+    cdef void set_stage(self, double due_s):
+        self.stage_due_s = due_s
+        self._arm()
+
+    cdef void on_complete(self):
+        if self.phase != BUSY:
+            return
+        if not self.is_body_over:
+            self._linger()
+        elif not self.keeps_client or self.is_half_closed and self.rest is None:
+            if self.rest is None:
+                self._close()
+            else:
+                self._linger()
+        else:
+            self.head.clear()
+            self.resume(PAUSE_BACKEND | PAUSE_HELD)
+            self._await_head()
+            if not self.is_reading and not self.is_full:
+                self._read_rest()
+
+    cdef void on_cut(self):
+        if self.kind == BODY_UNTIL_CLOSE and self.transport is not None:
+            # The end of the connection is the end of such an answer, unless it is a reset.
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self.phase = CLOSING
+            self.transport.abort()
+        else:
+            self._close()
+
+    cdef void on_tunnel(self, Back back, bytes rest):
+        cdef Relay relay
+        cdef bint is_back_full = back.is_full
+        backend = back.detach()
+        transport = self.transport
+        waiting = None if self.rest is None else self.rest[self.rest_at:]
+        self.rest = None
+        self.phase = TUNNEL
+        self.worker.wheel.forget(self)
+        self._uncount()
+        self.transport = None
+        if transport is None or backend is None:
+            # One of them has gone in the same breath.
+            for one in (transport, backend):
+                if one is not None:
+                    one.abort()
+            self.abandon(END_CLIENT_CLOSED if transport is None else END_BACKEND_BROKEN)
+            return
+        relay = Relay(self.worker, self.way.upgraded_s, self.on_tunnel_end)
+        transport.write(rest)
+        if waiting:
+            backend.write(waiting)
+        relay.join(transport, backend, self.is_full, is_back_full)
+        if self.is_half_closed:
+            relay.client.eof_received()
+
+    # -- the end
+
+    cdef void _close(self):
+        """Closes the connection when all that was written has been sent."""
+        self.phase = CLOSING
+        self.total_due_s = NEVER
+        self.rest = None
+        if self.transport is None:
+            return
+        if self.transport.get_write_buffer_size():
+            self.set_stage(clock_s() + self.worker.write_s)
+        self.transport.close()
+
+    cdef void _linger(self):
+        self.phase = LINGER
+        self.total_due_s = NEVER
+        self.rest = None
+        self.unsent = 0
+        if self.transport is None:
+            return
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.resume(PAUSE_BACKEND | PAUSE_HELD | PAUSE_NEXT)
+        self.set_stage(clock_s() + LINGER_S)
+
+    def finish(self):
+        """The worker takes no more requests: closes the connection as soon as that breaks nothing."""
+        if self.phase == HEAD and self.idle_since_s and not self.requests:
+            self._close()
+
+    def stop(self):
+        """Closes the connection now."""
+        if self.phase == BUSY:
+            self.abandon(END_SHUTDOWN)
+        if self.transport is not None:
+            self.transport.abort()
+
+    # -- time
+
+    cdef void _arm(self):
+        self.worker.wheel.set(self, min(self.stage_due_s, min(self.write_due_s, self.total_due_s)))
+
+    cdef void on_due(self, double now_s):
+        cdef size_t unsent
+        if self.transport is None:
+            return
+        if self.write_due_s <= now_s and self.phase != CLOSING:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self.unsent:
+                self.unsent = unsent
+                self.write_due_s = now_s + (self.worker.write_s if self.way is None else self.way.write_s)
+            else:
+                self.abandon(END_WRITE_TIMEOUT)
+                self.transport.abort()
+                return
+        if self.total_due_s <= now_s:
+            self.total_due_s = NEVER
+            self.fail(END_TOTAL_TIMEOUT)
+        elif self.stage_due_s <= now_s:
+            self.stage_due_s = NEVER
+            if self.phase == HEAD:
+                self._idle_due(now_s)
+            elif self.phase == BUSY:
+                self.on_stage_due(now_s)
+            else:
+                self.transport.abort()
+        if self.transport is not None:
+            self._arm()
+
+    cdef void _idle_due(self, double now_s):
+        if not self.idle_since_s:
+            self._give_up_head()
+            self.fail(END_HEADER_TIMEOUT)
+        elif self.worker.is_finishing or now_s >= self.idle_since_s + self.worker.idle_s:
+            self._close()
+        else:
+            self.head.release()
+            self.set_stage(self.idle_since_s + self.worker.idle_s)

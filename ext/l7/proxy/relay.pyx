@@ -1,0 +1,111 @@
+"""See relay.pxd."""
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+from l7.counters cimport END_CLIENT_CLOSED, END_DONE, END_SHUTDOWN, END_TUNNEL_TIMEOUT, WORKER_TUNNELS
+from l7.proxy.clock cimport now_s as clock_s
+from l7.proxy.wheel cimport Timed
+from l7.proxy.worker cimport Worker
+
+
+cdef class Relay(Timed):
+    """Two transports that are one connection. `on_end(relay)` is called when both have gone."""
+
+    def __init__(self, Worker worker, double idle_s, on_end):
+        self.worker = worker
+        self.idle_s = idle_s
+        self.on_end = on_end
+        self.end = END_DONE
+        self.client = RelaySide(self)
+        self.backend = RelaySide(self)
+        self.client.other = self.backend
+        self.backend.other = self.client
+
+    def join(self, client, backend, bint is_client_full=False, bint is_backend_full=False):
+        """Takes the transports over. The flags say whose buffer is above its mark."""
+        self.client.transport = client
+        self.backend.transport = backend
+        self.worker.relays.add(self)
+        self.worker.row.add(self.worker.totals + WORKER_TUNNELS, 1)
+        client.set_protocol(self.client)
+        backend.set_protocol(self.backend)
+        for transport, other_is_full in ((client, is_backend_full), (backend, is_client_full)):
+            if other_is_full:
+                transport.pause_reading()
+            else:
+                transport.resume_reading()
+        self.touch()
+
+    @property
+    def from_client(self):
+        """Bytes."""
+        return self.client.received
+
+    @property
+    def from_backend(self):
+        """Bytes."""
+        return self.backend.received
+
+    def close(self, int end=END_SHUTDOWN):
+        """Ends it now."""
+        self.end = end
+        for side in (self.client, self.backend):
+            if (<RelaySide>side).transport is not None:
+                (<RelaySide>side).transport.abort()
+
+    cdef void touch(self):
+        self.worker.wheel.set(self, clock_s() + self.idle_s)
+
+    cdef void on_due(self, double now_s):
+        self.close(END_TUNNEL_TIMEOUT)
+
+    cdef void side_lost(self):
+        if self.client.transport is not None or self.backend.transport is not None:
+            return
+        self.worker.wheel.forget(self)
+        self.worker.relays.discard(self)
+        self.worker.row.add(self.worker.totals + WORKER_TUNNELS, -1)
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end(self)
+
+
+cdef class RelaySide:
+    """asyncio's Protocol of one side."""
+
+    def __init__(self, Relay relay):
+        self.relay = relay
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, bytes data):
+        self.received += PyBytes_GET_SIZE(data)
+        self.relay.touch()
+        if self.other.transport is not None:
+            self.other.transport.write(data)
+
+    def eof_received(self):
+        cdef object other = self.other.transport
+        self.has_ended = True
+        if other is None or self.other.has_ended or not other.can_write_eof() or not self.transport.can_write_eof():
+            return False
+        other.write_eof()
+        return True
+
+    def connection_lost(self, error):
+        cdef object other = self.other.transport
+        self.transport = None
+        if other is not None:
+            if error is not None:
+                other.abort()
+            else:
+                other.close()
+        self.relay.side_lost()
+
+    def pause_writing(self):
+        if self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self):
+        if self.other.transport is not None:
+            self.other.transport.resume_reading()

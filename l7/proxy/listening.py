@@ -1,0 +1,134 @@
+"""Accepting connections: by the event loop itself, and by hand where the first bytes decide.
+
+A listener that is full stops accepting; further connections wait in the kernel, where they cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from l7.proxy.client import ClientConnection
+from l7.proxy.worker import ListenerPart
+
+_BACKLOG = 4096
+_ACCEPTED_AT_ONCE = 64
+
+Admit = Callable[[socket.socket], Awaitable[None]]
+
+
+class Listening:
+    """One bound socket of a listener.
+
+    `admit` takes accepted sockets whose first bytes have to be looked at; None: all that comes is HTTP.
+    `has_room` says whether one more connection is welcome.
+    """
+
+    def __init__(
+        self,
+        part: ListenerPart,
+        sock: socket.socket,
+        context: ssl.SSLContext | None,
+        handshake_s: float,
+        has_room: Callable[[], bool],
+        admit: Admit | None,
+    ) -> None:
+        self._part = part
+        self._sock = sock
+        self._context = context
+        self._handshake_s = handshake_s
+        self._has_room = has_room
+        self._admit = admit
+        self._loop = asyncio.get_running_loop()
+        self._server: asyncio.Server | None = None
+        self._is_wanted = False
+        self._is_open = False
+        self._admitting: set[asyncio.Task[None]] = set()
+        self._change: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Begins to accept."""
+        self._is_wanted = True
+        await self._open()
+
+    def close(self) -> None:
+        """Accepts no more. The socket itself stays open: it may be another process's, too."""
+        self._is_wanted = False
+        self._close()
+
+    @property
+    def admitting(self) -> int:
+        """Accepted sockets whose first bytes are waited for."""
+        return len(self._admitting)
+
+    def check_room(self) -> None:
+        """Stops or goes on, as there is room."""
+        if not self._is_wanted:
+            return
+        if self._is_open and not self._has_room():
+            self._close()
+        elif not self._is_open and self._has_room() and self._change is None:
+            self._change = self._loop.create_task(self._open())
+            self._change.add_done_callback(self._changed)
+
+    def _changed(self, _: asyncio.Task[None]) -> None:
+        self._change = None
+        self.check_room()
+
+    async def _open(self) -> None:
+        if self._is_open or not self._is_wanted:
+            return
+        self._is_open = True
+        if self._admit is not None:
+            self._sock.setblocking(False)
+            self._loop.add_reader(self._sock, self._accept)
+            return
+        # A duplicate, since closing the server closes its socket, and what waits in the kernel with it.
+        self._server = await self._loop.create_server(
+            cast(Callable[[], asyncio.BaseProtocol], self._make),
+            sock=self._sock.dup(),
+            ssl=self._context,
+            ssl_handshake_timeout=self._handshake_s if self._context else None,
+            backlog=_BACKLOG,
+        )
+
+    def _close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        else:
+            self._loop.remove_reader(self._sock)
+
+    def _make(self) -> ClientConnection:
+        connection = ClientConnection(self._part)
+        if not self._has_room():
+            # Not from here: the event loop is in the middle of accepting.
+            self._loop.call_soon(self.check_room)
+        return connection
+
+    def _accept(self) -> None:
+        assert self._admit is not None
+        for _ in range(_ACCEPTED_AT_ONCE):
+            if not self._has_room():
+                self.check_room()
+                return
+            try:
+                sock, _ = self._sock.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            sock.setblocking(False)
+            task = self._loop.create_task(self._take(self._admit, sock))
+            self._admitting.add(task)
+            task.add_done_callback(self._admitting.discard)
+
+    async def _take(self, admit: Admit, sock: socket.socket) -> None:
+        try:
+            await admit(sock)
+        except (OSError, ssl.SSLError, TimeoutError):
+            sock.close()

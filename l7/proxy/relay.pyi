@@ -1,0 +1,35 @@
+from asyncio import Transport
+from collections.abc import Callable
+
+from l7.proxy.worker import Worker
+
+class Relay:
+    """Two transports that are one connection. `on_end(relay)` is called when both have gone."""
+
+    end: int
+    client: RelaySide
+    backend: RelaySide
+    from_client: int
+    from_backend: int
+
+    def __init__(self, worker: Worker, idle_s: float, on_end: Callable[[Relay], object] | None) -> None: ...
+    def join(
+        self,
+        client: Transport,
+        backend: Transport,
+        is_client_full: bool = False,
+        is_backend_full: bool = False,
+    ) -> None:
+        """Takes the transports over. The flags say whose buffer is above its mark."""
+    def close(self, end: int = ...) -> None:
+        """Ends it now."""
+
+class RelaySide:
+    """asyncio's Protocol of one side."""
+
+    def connection_made(self, transport: Transport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool: ...
+    def connection_lost(self, error: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...

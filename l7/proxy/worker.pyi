@@ -1,0 +1,65 @@
+from asyncio import AbstractEventLoop, BaseTransport
+from collections.abc import Callable, Mapping
+
+from l7.counters import Row
+from l7.http1.build import Forwarding
+from l7.model import L7Config, Listener
+from l7.proxy.client import ClientConnection
+from l7.proxy.layout import Layout
+from l7.proxy.log import AccessLog
+from l7.proxy.relay import Relay
+from l7.proxy.upstream import Upstream
+from l7.proxy.way import Way
+from l7.routing.compiled import CompiledRoute
+from l7.routing.request import Request
+from l7.wire.forwarded import HasHeaders
+from l7.wire.peer import Peer
+from l7.wire.proxyprotocol import ProxyHeader
+
+class Worker:
+    """The worker's own state; `l7.proxy.service` fills it."""
+
+    ways: list[Way]
+    upstreams: dict[str, Upstream]
+    connections: set[ClientConnection]
+    relays: set[Relay]
+    is_finishing: bool
+    on_change: Callable[[], object] | None
+    row: Row
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        row: Row,
+        layout: Layout,
+        log: AccessLog | None,
+        route: Callable[[Request, Peer], CompiledRoute | None],
+        config: L7Config,
+        pages: Mapping[int, tuple[bytes, bytes]],
+        believe: Callable[[HasHeaders, Peer], tuple[Peer, Forwarding] | None] | None,
+        chance: int,
+    ) -> None: ...
+    def turn(self) -> None:
+        """Ends what takes too long; called twice a second."""
+    def now_s(self) -> float:
+        """The clock of all deadlines."""
+    def page(self, status: int) -> tuple[bytes, bytes]:
+        """The content type and the body of an answer of the proxy's own."""
+
+class ListenerPart:
+    """One listener, as its connections see it."""
+
+    settings: Listener
+    columns: int
+    open: int
+    """Connections, TLS handshakes included."""
+    on_closed: Callable[[], object] | None
+    """Called when one has gone."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        settings: Listener,
+        columns: int,
+        introduce: Callable[[BaseTransport, ProxyHeader | None], tuple[Peer, Forwarding]],
+    ) -> None: ...
