@@ -20,6 +20,7 @@ hash, `NAME_ranges` holds port ranges and is slower to ask; rules leave the empt
 | restored | mark | the VIP that is written back behind the route (direct return) |
 | pools, pool | destination | an address of the masquerade pool; the queue of its port |
 | icmp_targets | destination address | where ICMP errors about what we send go |
+| tunnelled | mark | a check of a backend in a tunnel |
 | quoted | address in an ICMP error | an address of some backend |
 
 The sets of addresses are asked first, for they are quick to say that a packet is none of ours.
@@ -31,6 +32,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
+from l4lb.control.check_way import asks_vip
 from l4lb.dataplane.table import ReplyFrontend, ServiceEntry, Table, forward_mark, reply_mark
 from l4lb.model import Forward, OnFailure, Protocol, Service
 
@@ -117,6 +119,13 @@ def collect_elements(
         found[f"pools{family}"] = [text(address) for address in table.pool if len(address) == size]
         found[f"icmp_targets{family}"] = _icmp_targets(table, size)
         found[f"quoted{family}"] = [f"0x{address.hex()}" for address in _quoted(table, size)]
+    found["tunnelled"] = [
+        f"{forward_mark(backend.slot):#x}"
+        for service, entry in zip(services, table.services, strict=True)
+        if entry.forward.is_tunnel
+        for configured, backend in zip(service.backends, entry.backends, strict=True)
+        if asks_vip(service, configured)
+    ]
     found["ports"] = [
         f"{forward_mark(slot):#x} : {port}"
         for slot, port in _changed_ports(known, hashed, marks=marks).items()

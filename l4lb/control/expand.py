@@ -140,7 +140,7 @@ def expand(
                 backends=backends,
                 lookup=table,
                 forward=service.forward,
-                vips=_vips(service) if service.forward is Forward.DSR else (),
+                vips=_vips(service),
                 source_new_flows=service.limits.new_flows or 0,
                 source_flows=service.limits.flows or 0,
                 kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
@@ -170,7 +170,11 @@ def _affinity_prefix(service: Service) -> int:
 
 
 def _vips(service: Service) -> tuple[bytes, ...]:
-    return tuple(dict.fromkeys(listen.address.packed for listen in service.listens))
+    """With direct return those that marks tell apart; with tunnels the one that checks ask."""
+    vips = tuple(dict.fromkeys(listen.address.packed for listen in service.listens))
+    if service.forward.is_tunnel:
+        return vips[:1]
+    return vips if service.forward is Forward.DSR else ()
 
 
 def _expand_backends(

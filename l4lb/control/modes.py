@@ -111,10 +111,18 @@ def _check_marked_vips(service: PlacedService) -> None:
 
 def _check_way_of_checks(service: PlacedService) -> None:
     forward = service.value.forward
-    if forward is not Forward.DSR:
+    if not forward.answers_itself:
         raise service.keys["health"].error(
-            f"via: vip is for dsr, with {forward} checks ask the backend's own address; remove it"
+            f"via: vip is for dsr, ipip and gue, with {forward} checks ask the backend's own address; "
+            "remove it"
         )
+    first = service.value.listens[0]
+    for backend, field in zip(service.value.backends, service.backends, strict=True):
+        if backend.address.version != first.address.version:
+            raise field.error(
+                f"is IPv{backend.address.version}, and a check cannot go there through {first.address}; "
+                "use via: backend"
+            )
 
 
 def _check_kernel_hash(service: PlacedService) -> None:

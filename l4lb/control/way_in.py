@@ -238,6 +238,8 @@ class WayIn:
                 # Two elements: for one with our address in its key, too, nft 1.0.6 has not enough registers.
                 yield f"{check} update @askers{family} {{ {asker} {lease} }}"
                 yield f"{check} update @checked{family} {{ {CHECK_OUT} {lease} : {asked} }}"
+        if self.elements["tunnelled"]:
+            yield f"{OUR_MARK} @tunnelled goto queue_icmp"
         # IPv6 has no sysctl against redirects, which would lead clients past a one-armed gateway.
         if self.keeps_marks and 6 in self.present:
             yield "icmpv6 type nd-redirect drop"

@@ -80,14 +80,15 @@ class BackendEntry:
 class ServiceEntry:
     """A service with its backends in the order of the configuration.
 
-    `lookup` is the Maglev table: slots, in native-endian 16-bit numbers, empty where no backend has
-    weight. Every service has one, for it also answers when the flow table is full. `vips` numbers the VIPs
-    of a service with direct return. `source_new_flows` and `source_flows` are the limits of one client
-    address, 0 for none. With a `kernel_seed` places of `lookup` are found by the hash that the kernel's
-    rules have, so that both choose alike. New flows of a client, its address cut to `affinity_prefix` bits
-    (0: no affinity; all of an address where it has fewer), go where the last one went, for `affinity_ms`
-    milliseconds from that. `one_packet` remembers no UDP flow: every datagram is scheduled (not with
-    masquerade, whose answers need a flow). With `rejects` clients are told where no backend takes new flows.
+    `lookup` is the Maglev table: slots, in native-endian 16-bit numbers, empty where no backend has weight.
+    Every service has one, for it also answers when the flow table is full. `vips` numbers the VIPs of a
+    service with direct return; with tunnels it has the one that checks ask. `source_new_flows` and
+    `source_flows` are the limits of one client address, 0 for none. With a `kernel_seed` places of `lookup`
+    are found by the hash that the kernel's rules have, so that both choose alike. New flows of a client, its
+    address cut to `affinity_prefix` bits (0: no affinity; all of an address where it has fewer), go where the
+    last one went, for `affinity_ms` milliseconds from that. `one_packet` remembers no UDP flow: every
+    datagram is scheduled (not with masquerade, whose answers need a flow). With `rejects` clients are told
+    where no backend takes new flows.
     """
 
     name: str

@@ -1,12 +1,13 @@
-"""The slow path: a thread that serves the queue of ICMP errors about balanced flows.
+"""The slow path: a thread that serves the queue of ICMP errors about flows, and of checks in tunnels.
 
 Errors are few, for the rules limit their rate, so this is Python: `l4lb.dataplane.icmp` says what becomes of
 each, the thread carries it out. What the rules queue carries the mark of its hook (`Hook.mark`). Every packet
 gets its verdict, whatever it says: an exception is counted, logged at most once a minute, and the packet
 accepted as it was.
 
-No offload ever leaves an ICMP message unfinished or several of them in one packet, so each comes whole and
-with its checksum.
+Each packet comes whole and with its checksums: no offload leaves an ICMP message unfinished, and what checks
+send the kernel finishes, and cuts into segments, before it is queued. A check's packet carries its backend's
+forward mark.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from l4lb.dataplane.check_tunnels import CheckTunnels
 from l4lb.dataplane.icmp import Translator
 from l4lb.dataplane.icmp_words import Hook, IcmpReason, Translation
-from l4lb.dataplane.table import MARK_MASK, Table
+from l4lb.dataplane.table import MARK_DECIDED, MARK_LEARN, MARK_MASK, MARK_REPLY, Table
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.net.flowfinder import WorkersFlows
 from l4lb.net.logs import log
@@ -77,10 +79,11 @@ class SlowPath:
         self._flows = WorkersFlows(workers)
         self._on_failure = on_failure
         self._translator: Translator | None = None
+        self._tunnels: CheckTunnels | None = None
         self._counts: Counter[str] = Counter()
         self._last_logged_s = -float(_LOG_EVERY_S)
         self._stopping = False
-        self._socket = open_queue(number, length=QUEUE_LENGTH, copy_range=COPY_ALL, fail_open=True)
+        self._socket = open_queue(number, length=QUEUE_LENGTH, copy_range=COPY_ALL, fail_open=True, gso=False)
         try:
             self._sender = RawSender()
         except OSError as error:
@@ -129,6 +132,10 @@ class SlowPath:
                     self._counts["unreadable"] += 1
 
     def _answer(self, fields: PacketFields) -> None:
+        if fields["mark"] & (MARK_LEARN | MARK_REPLY) == MARK_DECIDED:
+            self._carry_check(fields)
+            self._say(fields, _NF_DROP, 0, None)
+            return
         self._counts["packets"] += 1
         translation = self._translate(fields)
         verdict, payload = _NF_ACCEPT, None
@@ -138,12 +145,27 @@ class SlowPath:
         if translation is not None and translation.sent and payload is not None:
             self._send(payload)
             verdict, payload = _NF_DROP, None
-        mark = fields["mark"] & ~MARK_MASK | (translation.mark if translation is not None else 0)
+        self._say(fields, verdict, translation.mark if translation is not None else 0, payload)
+
+    def _say(self, fields: PacketFields, verdict: int, mark: int, payload: bytes | None) -> None:
+        mark |= fields["mark"] & ~MARK_MASK
         message = _build_verdict(self.number, fields["id"], verdict, mark, payload)
         try:
             self._socket.sendto(message, (0, 0))
         except OSError as error:
             self._complain("verdict_errors", error)
+
+    def _carry_check(self, fields: PacketFields) -> None:
+        try:
+            table = self._table()
+            if self._tunnels is None or self._tunnels.table is not table:
+                self._tunnels = CheckTunnels(table, self._key)
+            packet = self._tunnels.carry(fields["payload"], fields["mark"] & MARK_MASK)
+        except Exception as error:
+            self._complain("failed", error)
+            return
+        if packet is not None:
+            self._send(packet)
 
     def _translate(self, fields: PacketFields) -> Translation | None:
         """None where it cannot be told what to do."""
@@ -172,7 +194,12 @@ class SlowPath:
         now = time.monotonic()
         if now - self._last_logged_s >= _LOG_EVERY_S:
             self._last_logged_s = now
-            log("an ICMP error could not be handled", level=logging.ERROR, what=count, why=repr(error))
+            log(
+                "a packet of the slow path could not be handled",
+                level=logging.ERROR,
+                what=count,
+                why=repr(error),
+            )
 
 
 def _build_verdict(queue: int, packet_id: int, verdict: int, mark: int, payload: bytes | None) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.integration.gateway import VIP4, VIP6, balancing, get, to_user_space
-from tests.integration.test_modes import prepared
+from tests.integration.test_modes import prepared, real_server_words
 from tests.support import servers
 from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
@@ -32,7 +33,7 @@ SERVICE = """
 """
 
 
-def config(datapath: str, mode: str = "dsr") -> str:
+def config(datapath: str, mode: str) -> str:
     """A service for each check and family. They listen from port 80 on."""
     text = f"l4:\n  datapath: {datapath}\n  services:\n"
     for family, vip, backend in ((4, VIP4, "10.2.0.{}"), (6, f"[{VIP6}]", "[2001:db8:2::{}]")):
@@ -49,16 +50,29 @@ def config(datapath: str, mode: str = "dsr") -> str:
     return text
 
 
-@pytest.fixture(scope="module")
-def ready(no_lab_because) -> Iterator[Lab]:
-    with prepared("dsr", backends=2) as lab:
-        yield lab
+@pytest.fixture(scope="module", params=["dsr", "ipip", "gue"])
+def ready(request, no_lab_because) -> Iterator[tuple[Lab, str]]:
+    """A lab, and the mode that its backends are ready for."""
+    with prepared(request.param, backends=2) as lab:
+        yield lab, request.param
 
 
 @pytest.fixture(params=["offload", "rewrite"])
 def running(request, ready) -> Iterator[Balancer]:
-    with balancing(ready, config(request.param)) as running:
+    lab, mode = ready
+    with balancing(lab, config(request.param, mode)) as running:
         yield running
+
+
+@contextmanager
+def undone(lab: Lab, mode: str) -> Iterator[None]:
+    """b1 is not ready for its mode any more."""
+    b1 = lab.host("b1")
+    servers.real_server(b1, "--undo")
+    try:
+        yield
+    finally:
+        servers.real_server(b1, *real_server_words(mode))
 
 
 def of_host(running: Balancer, host: str, what: str) -> dict[str, str]:
@@ -78,28 +92,24 @@ def wait_states(running: Balancer, host: str, wanted: dict[str, str]) -> None:
 
 
 def test_a_backend_without_the_vip_is_down_and_its_own_address_up(ready, running):
+    lab, mode = ready
     wait_states(running, "b1", of_all("up"))
-    servers.real_server(ready.host("b1"), "--undo")
-    try:
+    with undone(lab, mode):
         wait_states(running, "b1", of_all("down"))
         wait_states(running, "b2", of_all("up"))
         why = of_host(running, "b1", "why")
         assert why["tcp4"] == why["tcp6"] == "no answer in 0.25 s"
         assert why["closed4"] == why["closed6"] == "connection refused"
-        assert {get(ready, vip) for vip in (VIP4, VIP6) for _ in range(4)} == {"b2"}
-    finally:
-        servers.real_server(ready.host("b1"), "--vip", VIP4, "--vip", VIP6, "--apply")
+        assert {get(lab, vip) for vip in (VIP4, VIP6) for _ in range(4)} == {"b2"}
     wait_states(running, "b1", of_all("up"))
 
 
-def test_checks_do_not_come_to_user_space_and_are_no_flows(ready, running):
+def test_checks_do_not_come_to_the_workers_and_are_no_flows(ready, running):
+    lab, mode = ready
     wait_states(running, "b1", of_all("up"))
     before = running.status()["reasons"]
-    servers.real_server(ready.host("b1"), "--undo")
-    try:
+    with undone(lab, mode):
         wait_states(running, "b1", of_all("down"))
-    finally:
-        servers.real_server(ready.host("b1"), "--vip", VIP4, "--vip", VIP6, "--apply")
     status = running.status()
     assert status["flows"] == 0
     assert status["reasons"] == before

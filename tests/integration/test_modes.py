@@ -59,12 +59,16 @@ def prepared(mode: str, backends: int = 3, small_mtu: str = "none") -> Iterator[
         )
         stack.enter_context(serving(lab, http=(80, 8080), udp=(7,)))
         for host in lab.backends if mode in ITSELF else ():
-            words = ["--vip", VIP4, "--vip", VIP6, "--forward", mode, "--apply"]
             if mode != "dsr":
                 servers.start_decapsulator(host).wait_ready()
-                words += ["--tunnel-device", servers.DECAPSULATOR_DEVICE]
-            servers.real_server(host, *words)
+            servers.real_server(host, *real_server_words(mode))
         yield lab
+
+
+def real_server_words(mode: str) -> list[str]:
+    """What makes a backend ready for a mode."""
+    device = [] if mode == "dsr" else ["--tunnel-device", servers.DECAPSULATOR_DEVICE]
+    return ["--vip", VIP4, "--vip", VIP6, "--forward", mode, "--apply", *device]
 
 
 @pytest.fixture(scope="module", params=SHAPES)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from ipaddress import ip_address
+
 import pytest
 
 from l4lb.control.check_way import asks_vip, lease_s
@@ -30,11 +33,18 @@ def asks(health: str, forward: str = "dsr") -> bool:
 
 
 @pytest.mark.parametrize("kind", CheckType)
-def test_with_direct_return_all_that_has_ports_goes_through_the_vip(kind):
+def test_where_backends_answer_themselves_all_that_has_ports_goes_through_the_vip(kind):
     health = f"{ANSWERED.get(kind, '')}type: {kind}"
-    assert asks(health) == (kind not in (CheckType.PING, CheckType.EXEC))
+    for forward in ("dsr", "ipip", "gue"):
+        assert asks(health, forward) == (kind not in (CheckType.PING, CheckType.EXEC))
     for forward in ("nat", "masquerade"):
         assert not asks(health, forward)
+
+
+def test_a_backend_of_the_other_family_is_asked_itself():
+    made = service("type: tcp", "ipip")
+    other = replace(made.backends[0], address=ip_address("2001:db8::11"))
+    assert [asks_vip(made, backend) for backend in (made.backends[0], other)] == [True, False]
 
 
 def test_an_operator_may_have_the_backend_itself_asked():

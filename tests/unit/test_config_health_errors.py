@@ -45,7 +45,8 @@ TYPES = {
     ),
     "the VIP of nat": (
         health("type: tcp, via: vip"),
-        f"6:15: {_HEALTH}: via: vip is for dsr, with nat checks ask the backend's own address; remove it",
+        f"6:15: {_HEALTH}: via: vip is for dsr, ipip and gue, with nat checks ask the backend's own address; "
+        "remove it",
     ),
     "unknown key": (
         health("type: tcp, intervall: 5s"),

@@ -274,6 +274,10 @@ MODES = {
         )
         for forward in ("nat", "masquerade", "dsr")
     },
+    "a check through the VIP to the other family": (
+        with_key("forward", "ipip\n      health: {type: tcp, via: vip}", backends=V6_BACKEND),
+        _BACKEND + "is IPv6, and a check cannot go there through 203.0.113.10; use via: backend",
+    ),
     "listens of two families in a tunnel": (
         with_key("forward", "ipip", "[203.0.113.10:80/tcp, '[2001:db8::1]:80/tcp']"),
         "4:37: l4.services[0].listen[1]: is IPv6, but the service listens on 203.0.113.10:80/tcp; "

@@ -239,6 +239,14 @@ def test_checks_through_the_vip_are_remembered_on_the_way_out_and_written_on_the
     assert "0x40000001 : 203.0.113.10" in elements(script, "restored4")
 
 
+def test_checks_of_tunnels_are_queued_to_be_sent_inside_other_packets():
+    checked = TUNNEL.replace("name: web,", "name: web, health: {type: tcp},")
+    script = render_rules(table_of(checked), plan())
+    assert rules(script, "local_out")[-1] == "meta mark & 0x400fffff @tunnelled goto queue_icmp"
+    assert elements(script, "tunnelled") == ["0x40000001", "0x40000002"]
+    assert "tunnelled goto" not in render_rules(table_of(DSR + "      health: {type: tcp}\n"), plan())
+
+
 def test_no_packet_pays_for_checks_that_ask_the_backends_themselves():
     asking = "      health: {type: tcp, via: backend}\n"
     plain, asked = (render_rules(table_of(text), plan()) for text in (DSR, DSR + asking))
