@@ -68,8 +68,8 @@ def parse_node(text: bytes) -> Node | None:
         return None
     host, port = text.decode("ascii", "replace"), ""
     if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        if rest and not rest.startswith(":"):
+        host, closing, rest = host[1:].partition("]")
+        if not closing or (rest and not rest.startswith(":")):
             return None
         port = rest[1:]
     elif host.count(":") == 1:
