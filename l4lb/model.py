@@ -121,6 +121,8 @@ class Backend:
     """The sorry server of its service: used only while no other backend takes new flows, and not checked."""
     max_connections: int | None = None
     """With so many open connections it takes no new ones; None: no limit."""
+    maintenance: bool = False
+    """Somebody works at it: it takes no new flows and is not checked."""
 
     @property
     def name(self) -> str:

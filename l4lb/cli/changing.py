@@ -45,7 +45,7 @@ def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, 
 
 @_about_a_backend
 def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
-    """Give a drained or disabled backend new flows again.
+    """Give a backend that was drained, disabled or in maintenance new flows again.
 
     \b
     Example:
@@ -55,14 +55,22 @@ def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
 
 
 @_about_a_backend
-def disable(socket: Path, service: str, backend: str, as_json: bool) -> None:
-    """Take a backend out for maintenance. Its flows stay; `l4lb flows flush` ends them.
+@click.option("--maintenance", is_flag=True, help="Somebody works at it: afterwards checks must find it up.")
+@click.option(
+    "--end-flows", is_flag=True, help="End the flows that it has: TCP is reset, UDP goes elsewhere."
+)
+def disable(
+    socket: Path, service: str, backend: str, maintenance: bool, end_flows: bool, as_json: bool
+) -> None:
+    """Take a backend out: it gets no new flows and is not checked.
 
     \b
     Example:
       l4lb backends disable web 10.2.0.11:8080
+      l4lb backends disable web 10.2.0.11:8080 --maintenance --end-flows
     """
-    _print(_change(socket, "disable", service, backend), as_json, f"{backend} of {service} is disabled")
+    answer = _change(socket, "disable", service, backend, maintenance=maintenance, end_flows=end_flows)
+    _print(answer, as_json, f"{backend} of {service} is {'in maintenance' if maintenance else 'disabled'}")
 
 
 @_about_a_backend

@@ -32,6 +32,7 @@ News = Callable[[Roster], bool]
 """What a check has to say to a roster; true where that changes it."""
 _RETRY_S = 1.0
 _ADMIN = {"drain": Admin.DRAINING, "enable": Admin.ENABLED, "disable": Admin.DISABLED}
+_FLAGS = ("maintenance", "end_flows")
 ACTIONS = (*_ADMIN, "weight", "add", "remove")
 
 
@@ -68,7 +69,7 @@ class Keeper:
         changes = describe_difference(self.roster.config, config)
         if not dry_run:
             trial = self.roster.copy()
-            trial.adopt(config)
+            trial.adopt(config, began)
             await self._adopt(trial)
             self._wake.set()  # what goes by time may be due earlier now
         took = round(time.monotonic() - began, 3)
@@ -84,7 +85,9 @@ class Keeper:
             service, backend = _names(wish)
             now = time.monotonic()
             if action in _ADMIN:
-                trial.set_admin(service, backend, _ADMIN[action], now)
+                maintenance, end_flows = _flags(action, wish)
+                admin = Admin.MAINTENANCE if maintenance else _ADMIN[action]
+                trial.set_admin(service, backend, admin, now, ends_flows=end_flows)
             elif action == "weight":
                 trial.set_weight(service, backend, _weight(wish))
             elif action == "add":
@@ -187,6 +190,15 @@ def _names(wish: Json) -> tuple[str, str]:
     if not isinstance(service, str) or not isinstance(backend, str):
         raise ConfigError("backends: the names of a service and of a backend are needed")
     return service, backend
+
+
+def _flags(action: str, wish: Json) -> Iterator[bool]:
+    """What is said of a backend that is disabled."""
+    for name in _FLAGS:
+        flag = wish.get(name, False)
+        if not isinstance(flag, bool) or (flag and action != "disable"):
+            raise ConfigError(f"backends {action}: {name} is true or false, and only for disable")
+        yield flag
 
 
 def _weight(wish: Json) -> int | None:

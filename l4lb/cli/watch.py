@@ -15,7 +15,7 @@ from random import Random
 from l4lb.cli.keeper import Json, Keeper
 from l4lb.control.check_way import asks_vip
 from l4lb.control.health import Dampener, PassiveJudge, State
-from l4lb.control.member import Admin, Key, Member
+from l4lb.control.member import Key, Member
 from l4lb.model import HealthCheck, PassiveCheck, Service
 from l4lb.net.checks.monitor import Monitor, Plan
 from l4lb.net.checks.target import Outcome, Target
@@ -114,8 +114,7 @@ class Watch:
         roster = self._keeper.roster
         for service in roster.config.services:
             for member in roster.of(service.name).values():
-                # In maintenance nobody asks, and what the sorry server says would change nothing.
-                if member.admin is not Admin.DISABLED and not member.backend.sorry:
+                if member.is_checked:
                     yield service, member
 
     def _plans(self) -> Iterator[tuple[Member, Plan]]:

@@ -44,6 +44,9 @@ def _service_differences(old: Service, new: Service) -> Iterator[str]:
             yield f"service {new.name}: backend {backend.name} is new, weight {backend.weight}"
         elif had.weight != backend.weight:
             yield f"service {new.name}: backend {backend.name} gets weight {backend.weight}, had {had.weight}"
+        elif had.maintenance != backend.maintenance:
+            way = "goes into" if backend.maintenance else "comes out of"
+            yield f"service {new.name}: backend {backend.name} {way} maintenance"
         elif had != backend:
             yield f"service {new.name}: backend {backend.name} changes"
     for name, gone in before.items():

@@ -6,7 +6,7 @@ weight, by which new flows are given. A weight of 0 takes none; known flows stay
 
 Order of the rules:
 
-1. Drained and disabled backends take nothing.
+1. Backends that are drained, disabled or in maintenance take nothing.
 2. Of the others, those that checks find down take nothing, unless fewer than `panic_threshold` of them
 would be left: then the checks are not believed, and all are used.
 3. Backups take nothing while the ordinary backends that are left make a quorum. Where they do not, those of
@@ -105,10 +105,8 @@ def _weigh(service: Service, members: Sequence[Member], used: set[int], now_s: f
     found = []
     for member in members:
         part = starts.get(id(member), 1.0)
-        if member.admin is Admin.DRAINING:
-            state = State.DRAINING
-        elif member.admin is Admin.DISABLED:
-            state = State.DISABLED
+        if member.admin is not Admin.ENABLED:
+            state = State(member.admin)
         elif id(member) in used:
             state = State.STARTING if part < 1 else State.UP
         else:

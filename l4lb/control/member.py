@@ -17,6 +17,8 @@ class Admin(StrEnum):
     ENABLED = "enabled"
     DRAINING = "draining"
     DISABLED = "disabled"
+    MAINTENANCE = "maintenance"
+    """As disabled; what is known of it now says nothing of it afterwards."""
 
 
 class State(StrEnum):
@@ -32,6 +34,7 @@ class State(StrEnum):
     DOWN = "down"
     DRAINING = "draining"
     DISABLED = "disabled"
+    MAINTENANCE = "maintenance"
 
 
 @dataclass(slots=True)
@@ -56,6 +59,8 @@ class Member:
     limit: int | None = None
     """Connections that it may have now."""
     state: State = State.UP
+    ends_flows: bool = False
+    """While an operator keeps it out, its flows are ended."""
     overdue: bool = False
     """It drains for longer than its service waits."""
 
@@ -68,6 +73,26 @@ class Member:
     def full_weight(self) -> int:
         """Its weight when it works and has started."""
         return self.backend.weight if self.weight is None else self.weight
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether checks are made. What a sorry server says would change nothing."""
+        return self.admin in (Admin.ENABLED, Admin.DRAINING) and not self.backend.sorry
+
+    def set_admin(self, admin: Admin, why: str, service: Service, now_s: float) -> None:
+        """What is wanted of it now. After maintenance it is another server until checks have found it up."""
+        if self.admin is admin:
+            return
+        if self.admin is Admin.MAINTENANCE and service.health is not None:
+            self.up, why = False, "not checked yet after its maintenance"
+        self.admin, self.since, self.why = admin, now_s, why
+
+    def follow_file(self, was: bool, service: Service, now_s: float) -> None:
+        """Goes into maintenance or out of it where the file says something else than before: `was`."""
+        if was != self.backend.maintenance:
+            admin = Admin.MAINTENANCE if self.backend.maintenance else Admin.ENABLED
+            self.set_admin(admin, "by the configuration", service, now_s)
+            self.ends_flows = False
 
     @property
     def works(self) -> bool:

@@ -19,7 +19,7 @@ from l4lb.control.quorum import ServiceState, Standing
 from l4lb.errors import L4lbError
 from l4lb.model import Address, Backend, L4Config, OnDown, Service
 
-_KEPT = ("up", "out", "weight", "up_since", "since", "why")
+_KEPT = ("up", "out", "weight", "up_since", "since", "why", "ends_flows")
 """What is known of a member, in plain values."""
 
 
@@ -38,11 +38,11 @@ class Roster:
     def __post_init__(self) -> None:
         self.adopt(self.config)
 
-    def adopt(self, config: L4Config) -> None:
+    def adopt(self, config: L4Config, now_s: float = 0.0) -> None:
         """Takes a new configuration: states of backends that stay are kept.
 
-        Weights are kept where the configured one did not change. What was added or removed at run time is
-        forgotten, for now the file says what there is.
+        Weights, and what operators want of a backend, are kept where what is configured did not change. What
+        was added or removed at run time is forgotten, for now the file says what there is.
         """
         before = self._services
         self._services = {}
@@ -50,10 +50,13 @@ class Roster:
             known = before.get(service.name, {})
             members = self._services[service.name] = {}
             for backend in service.backends:
-                member = known.get(backend.name) or Member(service.name, backend)
+                member = known.get(backend.name)
+                was = member is not None and member.backend.maintenance
+                member = member or Member(service.name, backend)
                 if member.backend.weight != backend.weight:
                     member.weight = None
                 member.backend, member.added = backend, False
+                member.follow_file(was, service, now_s)
                 member.forget_checks_of_before(service)
                 members[backend.name] = member
         self._standings = {
@@ -80,6 +83,7 @@ class Roster:
                 "address": str(member.backend.address),
                 "port": member.backend.port,
                 "configured": member.backend.weight,
+                "maintenance": member.backend.maintenance,
                 "added": member.added,
                 **{name: getattr(member, name) for name in _KEPT},
                 "admin": str(member.admin),
@@ -127,6 +131,7 @@ class Roster:
         for name in _KEPT:
             setattr(member, name, entry[name])
         member.admin = Admin(entry["admin"])
+        member.follow_file(entry["maintenance"], service, member.since)
         if member.backend.weight != backend.weight:
             member.weight = None
         member.forget_checks_of_before(service)
@@ -170,11 +175,14 @@ class Roster:
             raise L4lbError(f"{backend} is the last backend of service {service}; disable it instead")
         del self._services[service][backend]
 
-    def set_admin(self, service: str, backend: str, admin: Admin, now_s: float) -> None:
-        """An operator's wish."""
+    def set_admin(
+        self, service: str, backend: str, admin: Admin, now_s: float, *, ends_flows: bool = False
+    ) -> None:
+        """An operator's wish; with `ends_flows` the backend is to lose the flows, too, that it has."""
         member = self.member(service, backend)
-        if member.admin is not admin:
-            member.admin, member.since, member.why = admin, now_s, "by an operator"
+        owner = next(one for one in self.config.services if one.name == service)
+        member.set_admin(admin, "by an operator", owner, now_s)
+        member.ends_flows = ends_flows
 
     def set_weight(self, service: str, backend: str, weight: int | None) -> None:
         """A weight in place of the configured one; None gives it back."""
@@ -260,6 +268,8 @@ class Roster:
         for member in self.members():
             if member.state is State.DOWN and on_down[member.service] is not OnDown.KEEP:
                 yield member.key, on_down[member.service]
+            elif member.ends_flows:
+                yield member.key, OnDown.RESET
             elif member.overdue:
                 yield member.key, OnDown.MOVE
             elif member.backend.sorry and not member.effective:

@@ -182,12 +182,20 @@ def _parse_backend(field: Field, most: int | None) -> tuple[Backend, Field]:
     if not field.is_mapping():
         address, port = field.parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
         return Backend(address, port, max_connections=most), field
-    keys = field.keys(("address", "weight", "backup", "max_connections"), required=("address",))
+    known = ("address", "weight", "backup", "max_connections", "maintenance")
+    keys = field.keys(known, required=("address",))
     address, port = keys["address"].parse(parse_endpoint, "an endpoint such as 10.2.0.11:8080")
     weight = keys["weight"].integer(0, MAX_WEIGHT) if "weight" in keys else 1
     backup = _parse_backup(keys["backup"]) if "backup" in keys else 0
     own = _parse_max_connections(keys)
-    backend = Backend(address, port, weight, backup, max_connections=most if own is None else own)
+    backend = Backend(
+        address,
+        port,
+        weight,
+        backup,
+        max_connections=most if own is None else own,
+        maintenance=keys["maintenance"].flag() if "maintenance" in keys else False,
+    )
     return backend, keys["address"]
 
 

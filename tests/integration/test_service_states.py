@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,61 @@ def test_who_cannot_be_served_is_told_at_once(lab, datapath, forward):
         assert reasons["rejected"] == 4
         assert reasons["no_backend"] >= 1
         assert explained(running, "198.51.100.2:40000", "203.0.113.10:80/tcp")["reason"] == "rejected"
+
+
+MAINTAINED = """
+l4:
+  datapath: {datapath}
+  services:
+    - name: web
+      listen: 203.0.113.10:80/tcp
+      scheduler: round-robin
+      health: {{type: http, interval: 300ms, timeout: 200ms, rise: 2, fall: 2}}
+      backends: [10.2.0.11:8080, {{address: "10.2.0.12:8080", maintenance: {maintenance}}}]
+"""
+
+
+@pytest.mark.parametrize("datapath", ["offload", "rewrite"])
+def test_maintenance_begins_at_once_and_ends_with_checks(lab, web, datapath):
+    def state(backend: str) -> str:
+        return next(row["state"] for row in running.backends() if row["backend"] == backend)
+
+    path = Path(lab.gateway.directory) / "l4lb.yaml"
+    with balancing(lab, MAINTAINED.format(datapath=datapath, maintenance="true")) as running:
+        assert state(B2) == "maintenance"
+        assert shares([get(lab) for _ in range(4)]) == {"b1": 4}
+        web["b2"].stop(signal.SIGKILL)
+        path.write_text(MAINTAINED.format(datapath=datapath, maintenance="false"))
+        assert "comes out of maintenance" in running.command("reload")
+        assert state(B2) == "down"  # nobody has found it up yet
+        assert shares([get(lab) for _ in range(4)]) == {"b1": 4}
+        web["b2"] = lab.host("b2").popen([sys.executable, *web["b2"].args[-6:]])
+        wait_for(lambda: state(B2) == "up", SOON_S, "checks to find it up")
+        assert set(shares([get(lab) for _ in range(4)])) == {"b1", "b2"}
+
+        with ExitStack() as stack:
+            with lab.client.enter():
+                made = [socket.create_connection(("203.0.113.10", 80), timeout=5) for _ in range(4)]
+            socks = [stack.enter_context(sock) for sock in made]
+            assert ends(socks) == ["answered"] * 4
+            running.command("backends", "disable", "web", B2, "--maintenance")
+            assert ends(socks) == ["answered"] * 4
+            running.command("backends", "disable", "web", B2, "--maintenance", "--end-flows")
+            assert sorted(ends(socks)) == ["answered"] * 2 + ["reset"] * 2
+        running.command("backends", "enable", "web", B2)
+        wait_for(lambda: state(B2) == "up", SOON_S, "checks to find it up")
+
+
+def ends(socks: list[socket.socket]) -> list[str]:
+    """What becomes of one more request on each connection."""
+    found = []
+    for sock in socks:
+        try:
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            found.append("answered" if sock.recv(4096) else "closed")
+        except ConnectionResetError:
+            found.append("reset")
+    return found
 
 
 WITHDRAWING = """

@@ -404,7 +404,7 @@ BACKENDS = {
     "later key": (
         web(backends="[{address: 10.2.0.11, zone: eu}]"),
         "5:39: l4.services[0].backends[0].zone: unknown key; "
-        "known here: address, weight, backup, max_connections",
+        "known here: address, weight, backup, max_connections, maintenance",
     ),
     **{
         f"weight {weight}": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
@@ -102,7 +103,10 @@ def test_below_the_panic_threshold_the_checks_are_not_believed():
     assert weights(made)[0] == 0
 
 
-@pytest.mark.parametrize(("admin", "state"), [(Admin.DRAINING, "draining"), (Admin.DISABLED, "disabled")])
+@pytest.mark.parametrize(
+    ("admin", "state"),
+    [(Admin.DRAINING, "draining"), (Admin.DISABLED, "disabled"), (Admin.MAINTENANCE, "maintenance")],
+)
 def test_an_operator_has_the_last_word(admin, state):
     made = roster()
     made.set_admin("web", C, admin, 1)
@@ -111,6 +115,74 @@ def test_an_operator_has_the_last_word(admin, state):
     made.set_admin("web", C, Admin.ENABLED, 2)
     assert made.settle(2)
     assert weights(made)[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("admin", "checks", "after"),
+    [
+        (Admin.DISABLED, True, "up"),
+        (Admin.MAINTENANCE, True, "down"),
+        (Admin.MAINTENANCE, False, "up"),  # nobody would say that it is up
+    ],
+)
+def test_after_maintenance_checks_have_to_find_a_backend_up(admin, checks, after):
+    made = roster(health() if checks else "")
+    made.set_admin("web", C, admin, 1)
+    assert not made.member("web", C).is_checked
+    made.set_admin("web", C, Admin.ENABLED, 2)
+    made.settle(2)
+    assert made.member("web", C).is_checked
+    assert states(made)[2] == after
+    if after == "down":
+        up(made, C, now=3)
+        assert states(made)[2] == "up"
+
+
+def test_flows_of_one_that_is_out_end_if_an_operator_says_so():
+    made = roster()
+    made.set_admin("web", C, Admin.MAINTENANCE, 1)
+    made.settle(1)
+    assert list(made.ended()) == []
+    made.set_admin("web", C, Admin.MAINTENANCE, 2, ends_flows=True)
+    assert list(made.ended()) == [(("web", C), OnDown.RESET)]
+    made.set_admin("web", C, Admin.ENABLED, 3)
+    assert list(made.ended()) == []
+
+
+def maintained(*numbers: int) -> L4Config:
+    """The configuration with some of its backends in maintenance."""
+    base = config(health())
+    (web,) = base.services
+    backends = tuple(
+        replace(backend, maintenance=number in numbers) for number, backend in enumerate(web.backends)
+    )
+    return replace(base, services=(replace(web, backends=backends),))
+
+
+def test_the_file_puts_a_backend_into_maintenance_and_back():
+    made = Roster(maintained(0))
+    made.settle(0)
+    assert states(made)[:3] == ["maintenance", "up", "up"]
+    made.set_admin("web", A, Admin.ENABLED, 1)
+    made.set_admin("web", B, Admin.DRAINING, 1)
+    made.adopt(maintained(0), 2)  # the file says what it said before: operators' wishes hold
+    made.settle(2)
+    assert states(made)[:3] == ["down", "draining", "up"]
+    made.adopt(maintained(2), 3)
+    made.settle(3)
+    assert states(made)[:3] == ["down", "draining", "maintenance"]
+    assert made.member("web", C).why == "by the configuration"
+    made.adopt(maintained(), 4)
+    made.settle(4)
+    assert states(made)[:3] == ["down", "draining", "down"]
+
+
+def test_a_successor_goes_by_a_file_that_says_something_else_of_maintenance():
+    made = Roster(maintained(0, 1))
+    made.set_admin("web", A, Admin.ENABLED, 1)
+    successor = handed_over(made, maintained(0, 2))
+    successor.settle(2)
+    assert states(successor)[:3] == ["down", "down", "maintenance"]
 
 
 def test_a_drain_that_takes_too_long_moves_what_is_left():
