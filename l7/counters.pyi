@@ -82,11 +82,16 @@ class EndColumn(IntEnum):
     END_COLUMNS = 21
 
 class Counters:
-    """`rows` by `columns` counters in memory that forked processes share, all 0."""
+    """`rows` by `columns` counters in memory that forked processes share, all 0.
+
+    The memory is a file without a name (memfd_create(2)): `descriptor` may be handed to another program, that
+    finds the counters in it as they are. It is closed with the object.
+    """
 
     rows: int
     columns: int
-    def __init__(self, rows: int, columns: int) -> None: ...
+    descriptor: int
+    def __init__(self, rows: int, columns: int, descriptor: int | None = None) -> None: ...
     def row(self, number: int) -> Row:
         """The row of one writer, 0 ≤ `number` < `rows`."""
     def totals(self) -> list[int]:

@@ -112,6 +112,7 @@ cdef class Row:
 cdef class Counters:
     cdef readonly Py_ssize_t rows
     cdef readonly Py_ssize_t columns
+    cdef readonly int descriptor
     cdef Py_ssize_t _stride
     cdef object _memory
     cdef int64_t* _values

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import os
-import secrets
-from pathlib import Path
 
 from l4lb.control.design import Designer
 from l4lb.control.pool import AddressPool, divide_ports
@@ -15,11 +11,9 @@ from l4lb.control.rule_words import learning_chains
 from l4lb.control.rules import FAMILIES
 from l4lb.errors import CapabilityError
 from l4lb.model import Datapath, L4Config, OnFailure
-from l4lb.net.logs import log
+from l4lb.net.machine import machine_key as net_machine_key
 from l4lb.net.nft import LearningRule
 from l4lb.net.probe import Host
-
-_MACHINE_ID = Path("/etc/machine-id")
 
 
 def make_designer(config: L4Config, datapath: Datapath, host: Host, key: bytes) -> Designer:
@@ -55,15 +49,6 @@ def learning_rules() -> list[LearningRule]:
 
 
 def machine_key() -> bytes:
-    """A key of this machine's own: the same after a restart, and not to be guessed from outside."""
-    try:
-        identity = _MACHINE_ID.read_text().strip()
-    except OSError:
-        identity = ""
-    if not identity:
-        log(
-            "no /etc/machine-id: hashing by a random key, so a restart reshuffles flows; set l4.hash_key",
-            level=logging.WARNING,
-        )
-        return secrets.token_bytes(16)
-    return hashlib.blake2s(identity.encode(), digest_size=16, person=b"l4lb key").digest()
+    """A key of this machine's own, for hashing."""
+    otherwise = "hashing by a random key, so a restart reshuffles flows; set l4.hash_key"
+    return net_machine_key(b"l4lb key", otherwise)

@@ -364,7 +364,7 @@ class Daemon:
             if self.datapath is Datapath.REFERENCE:
                 raise L4lbError("the datapath reference cannot hand its queues over; restart the daemon")
             self._refuse_fixed(load(self.config_path))
-            await try_program("check", "--config", str(self.config_path))
+            await asyncio.to_thread(try_program, "check", "--config", str(self.config_path))
             await self._admin.stop()
             await self._metrics.stop()
             await self._watch.close()

@@ -18,10 +18,10 @@ from typing import Any
 
 from l4lb.control.difference import describe_difference
 from l4lb.control.endpoint import parse_endpoint
-from l4lb.control.judgement import MAX_WEIGHT
 from l4lb.control.member import Admin, Key
 from l4lb.control.quorum import ServiceState, Standing
 from l4lb.control.roster import Roster
+from l4lb.control.wish import weight_of
 from l4lb.errors import ConfigError, L4lbError
 from l4lb.model import Address, Backend, L4Config, OnDown
 from l4lb.net.logs import log
@@ -89,10 +89,10 @@ class Keeper:
                 admin = Admin.MAINTENANCE if maintenance else _ADMIN[action]
                 trial.set_admin(service, backend, admin, now, ends_flows=end_flows)
             elif action == "weight":
-                trial.set_weight(service, backend, _weight(wish))
+                trial.set_weight(service, backend, weight_of(wish))
             elif action == "add":
                 address, port = _endpoint(backend)
-                weight = _weight(wish)
+                weight = weight_of(wish)
                 most = trial.max_connections(service)
                 made = Backend(address, port, 1 if weight is None else weight, max_connections=most)
                 _refuse_family(trial.config, service, made)
@@ -199,15 +199,6 @@ def _flags(action: str, wish: Json) -> Iterator[bool]:
         if not isinstance(flag, bool) or (flag and action != "disable"):
             raise ConfigError(f"backends {action}: {name} is true or false, and only for disable")
         yield flag
-
-
-def _weight(wish: Json) -> int | None:
-    weight = wish.get("weight")
-    if weight is None:
-        return None
-    if not isinstance(weight, int) or not 0 <= weight <= MAX_WEIGHT:
-        raise ConfigError(f"backends: a weight is a whole number from 0 to {MAX_WEIGHT}, not {weight!r}")
-    return weight
 
 
 def _endpoint(text: str) -> Any:

@@ -102,18 +102,32 @@ def render_metrics(status: Row, services: Iterable[Row], backends: Iterable[Row]
         *_services(list(services)),
         *_backends(list(backends)),
         *_queues(status["queues"]),
-        *_process(process),
+        *render_process(process),
     ]
     return "".join(families)
 
 
 def render_family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:
     """HELP, TYPE and a line for each sample; nothing where there is none."""
-    lines = [f"{name}{_labels(labels)} {_number(value)}\n" for labels, value in samples]
+    lines = [render_sample(name, labels, value) for labels, value in samples]
     if not lines:
         return ""
     shown = text.replace("\\", "\\\\").replace("\n", "\\n")
     return f"# HELP {name} {shown}\n# TYPE {name} {kind}\n{''.join(lines)}"
+
+
+def render_sample(name: str, labels: Mapping[str, object], value: float) -> str:
+    """One line."""
+    return f"{name}{_labels(labels)} {_number(value)}\n"
+
+
+def render_process(process: Process) -> Iterator[str]:
+    """By the names that client libraries give them, so that ready-made dashboards find them."""
+    cpu, memory = process.cpu_s, process.resident_bytes
+    yield _one("process_cpu_seconds_total", "counter", "CPU time of the process, user and system.", cpu)
+    yield _one("process_resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
+    yield _one("process_start_time_seconds", "gauge", "When it started, since the epoch.", process.started_s)
+    yield _one("process_open_fds", "gauge", "Open file descriptors.", process.open_files)
 
 
 def _whole(status: Row) -> Iterator[str]:
@@ -199,15 +213,6 @@ def _by_cause(name: str, text: str, rows: Sequence[Row], keys: Iterable[str]) ->
         ({"queue": row["number"], "cause": key}, row[key]) for key in keys for row in rows if key in row
     ]
     return render_family(name, "counter", text, samples)
-
-
-def _process(process: Process) -> Iterator[str]:
-    """By the names that client libraries give them, so that ready-made dashboards find them."""
-    cpu, memory = process.cpu_s, process.resident_bytes
-    yield _one("process_cpu_seconds_total", "counter", "CPU time of the process, user and system.", cpu)
-    yield _one("process_resident_memory_bytes", "gauge", "Resident memory of the process.", memory)
-    yield _one("process_start_time_seconds", "gauge", "When it started, since the epoch.", process.started_s)
-    yield _one("process_open_fds", "gauge", "Open file descriptors.", process.open_files)
 
 
 def _owner(row: Row) -> dict[str, object]:

@@ -6,25 +6,16 @@ one object a line (application/x-ndjson) as they are made, so that a million flo
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import web
 
-from l4lb.errors import CapabilityError, ConfigError, L4lbError
+from l4lb.net.adminsite import Json, listen_locally, make_app, read_body, send_rows, serve
 from l4lb.net.client import TOTAL
 from l4lb.net.metrics import metrics_response
 from l4lb.net.questions import unpack_packets
-
-_STATUS = {ConfigError: 422, CapabilityError: 501}
-_ROWS_A_TURN = 512
-Json = dict[str, Any]
 
 
 class Page(Protocol):
@@ -86,7 +77,7 @@ class AdminServer:
 
     async def start(self) -> None:
         """Listens. L4lbError where the socket cannot be made."""
-        app = web.Application(middlewares=[_errors])
+        app = make_app()
         get: list[tuple[str, Callable[[web.Request], Awaitable[web.StreamResponse]]]] = [
             ("/status", self._status),
             ("/services", self._services),
@@ -104,9 +95,7 @@ class AdminServer:
             ("/decisions", self._decisions),
         ]
         app.add_routes([web.post(path, handler) for path, handler in post])
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        await self._runner.setup()
-        await web.SockSite(self._runner, _listen(self._path)).start()
+        self._runner = await serve(app, listen_locally(self._path))
 
     async def stop(self) -> None:
         """Ends what is being answered and removes the socket."""
@@ -118,14 +107,14 @@ class AdminServer:
         return web.json_response(self._backend.status())
 
     async def _services(self, request: web.Request) -> web.StreamResponse:
-        return await _rows(request, self._backend.services())
+        return await send_rows(request, self._backend.services())
 
     async def _backends(self, request: web.Request) -> web.StreamResponse:
-        return await _rows(request, self._backend.backends())
+        return await send_rows(request, self._backend.backends())
 
     async def _flows(self, request: web.Request) -> web.StreamResponse:
         page = await self._backend.flows(dict(request.query))
-        return await _rows(request, page.rows, {TOTAL: str(page.matched)})
+        return await send_rows(request, page.rows, {TOTAL: str(page.matched)})
 
     async def _flow_count(self, request: web.Request) -> web.StreamResponse:
         return web.json_response(await self._backend.flow_count(dict(request.query)))
@@ -135,15 +124,15 @@ class AdminServer:
         return web.json_response(self._backend.explain(query.get("client", ""), query.get("service", "")))
 
     async def _reload(self, request: web.Request) -> web.StreamResponse:
-        dry_run = bool((await _body(request)).get("dry_run"))
+        dry_run = bool((await read_body(request)).get("dry_run"))
         return web.json_response(await self._backend.reload(dry_run=dry_run))
 
     async def _change_backend(self, request: web.Request) -> web.StreamResponse:
-        wish = await _body(request)
+        wish = await read_body(request)
         return web.json_response(await self._backend.change_backend(request.match_info["action"], wish))
 
     async def _flush_flows(self, request: web.Request) -> web.StreamResponse:
-        wish = await _body(request)
+        wish = await read_body(request)
         service = str(wish.get("service", ""))
         return web.json_response(await self._backend.flush_flows(service, wish.get("backend")))
 
@@ -151,75 +140,5 @@ class AdminServer:
         return metrics_response(self._backend.metrics())
 
     async def _decisions(self, request: web.Request) -> web.StreamResponse:
-        packets = unpack_packets(await _body(request))
+        packets = unpack_packets(await read_body(request))
         return web.json_response({"decisions": self._backend.decisions(packets)})
-
-
-def _listen(path: Path) -> socket.socket:
-    """A listening Unix socket with mode 0660, in place of what a killed run left."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        before = os.umask(0o117)
-        try:
-            sock.bind(str(path))
-        finally:
-            os.umask(before)
-        sock.listen()
-    except OSError as error:
-        sock.close()
-        raise L4lbError(f"{path}: the admin socket cannot be made: {error.strerror or error}") from error
-    return sock
-
-
-async def _body(request: web.Request) -> Json:
-    """The object that was sent, empty where nothing was. ConfigError where it is none."""
-    text = await request.text()
-    try:
-        body = json.loads(text or "{}")
-    except ValueError as error:
-        raise ConfigError(f"{request.path}: not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise ConfigError(f"{request.path}: an object is needed")
-    return body
-
-
-async def _rows(
-    request: web.Request, rows: Iterable[Json], headers: Mapping[str, str] = MappingProxyType({})
-) -> web.StreamResponse:
-    """Streams rows, giving others a turn now and then."""
-    iterator = iter(rows)
-    first = next(iterator, None)  # errors in the request show before the answer has begun
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson", **headers})
-    await response.prepare(request)
-    if first is not None:
-        await response.write(json.dumps(first).encode() + b"\n")
-        async for chunk in _chunks(iterator):
-            await response.write(chunk)
-    await response.write_eof()
-    return response
-
-
-async def _chunks(rows: Iterable[Json]) -> AsyncIterator[bytes]:
-    lines: list[bytes] = []
-    for row in rows:
-        lines.append(json.dumps(row).encode() + b"\n")
-        if len(lines) == _ROWS_A_TURN:
-            yield b"".join(lines)
-            lines.clear()
-            await asyncio.sleep(0)
-    if lines:
-        yield b"".join(lines)
-
-
-@web.middleware
-async def _errors(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Errors as JSON, with the exit code that the command line is to end with."""
-    try:
-        return await handler(request)
-    except L4lbError as error:
-        body = {"error": str(error), "exit_code": error.exit_code}
-        return web.json_response(body, status=_STATUS.get(type(error), 500))

@@ -8,9 +8,9 @@ the first one is.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -52,21 +52,19 @@ def unpack_file(descriptor: int) -> Iterator[bytes]:
         os.close(descriptor)
 
 
-async def try_program(*words: str) -> None:
+def try_program(*words: str) -> None:
     """Runs another command of the program as it is now on disk: a broken one must not take over. L4lbError
     says why."""
     # In place of `run` and its options: what stands before it belongs to every command.
     place = len(sys.orig_argv) - 1 - sys.orig_argv[::-1].index("run")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *sys.orig_argv[1:place],
-        *words,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+    done = subprocess.run(
+        [sys.executable, *sys.orig_argv[1:place], *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
     )
-    _, complaint = await process.communicate()
-    if process.returncode:
-        lines = complaint.decode(errors="replace").strip().splitlines()
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise L4lbError(f"the new program does not start: {lines[-1] if lines else 'no reason given'}")
 
 

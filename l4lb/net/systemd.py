@@ -30,11 +30,17 @@ def notify_reloading() -> None:
     notify(RELOADING=1, MONOTONIC_USEC=time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000)
 
 
-async def feed_watchdog() -> None:
-    """Answers the watchdog for as long as the event loop turns; returns at once where there is none."""
+def watchdog_interval_s() -> float | None:
+    """How often the watchdog is to be answered, or None where there is none."""
     wanted = os.environ.get("WATCHDOG_USEC", "")
     if not wanted.isdecimal() or os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
-        return
-    while True:
+        return None
+    return int(wanted) / 1_000_000 / _WATCHDOG_SHARE
+
+
+async def feed_watchdog() -> None:
+    """Answers the watchdog for as long as the event loop turns; returns at once where there is none."""
+    interval_s = watchdog_interval_s()
+    while interval_s is not None:
         notify(WATCHDOG=1)
-        await asyncio.sleep(int(wanted) / 1_000_000 / _WATCHDOG_SHARE)
+        await asyncio.sleep(interval_s)

@@ -116,26 +116,26 @@ def weight(socket: Path, pool: str, backend: str, weight: str, as_json: bool) ->
 @_about_a_backend
 @click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
 def add(socket: Path, pool: str, backend: str, weight: int, as_json: bool) -> None:
-    """Add a backend until the next reload; write it into the configuration to keep it.
+    """Add a backend until the program stops; write it into the configuration to keep it.
 
     \b
     Example:
       l7lb backends add web 10.0.0.4:8080 --weight 2
     """
     answer = _change(socket, "add", pool, backend, weight=weight)
-    _print(answer, as_json, f"{backend} is a backend of {pool} until the next reload")
+    _print(answer, as_json, f"{backend} is a backend of {pool} until the program stops")
 
 
 @_about_a_backend
 def remove(socket: Path, pool: str, backend: str, as_json: bool) -> None:
-    """Remove a backend until the next reload; the requests that it has are still answered.
+    """Remove a backend until the program stops; the requests that it has are still answered.
 
     \b
     Example:
       l7lb backends remove web 10.0.0.4:8080
     """
     answer = _change(socket, "remove", pool, backend)
-    _print(answer, as_json, f"{backend} is no backend of {pool} until the next reload")
+    _print(answer, as_json, f"{backend} is no backend of {pool} any more")
 
 
 def _change(socket: Path, action: str, pool: str, backend: str, **more: Any) -> dict[str, Any]:

@@ -164,9 +164,37 @@ def test_a_story_proves_what_it_is_there_for(
     assert proved(shown["evidence"]), shown["evidence"]
 
 
+def l7_proved(evidence: dict[str, float]) -> bool:
+    return (
+        evidence["sessions_that_moved"] == evidence["failed_requests_after_kill"] == 0
+        and evidence["sessions"] == 20
+        and evidence["websocket_messages"] == 40
+        and 0 < evidence["seconds_to_find_it_down"] < 10
+    )
+
+
+def two_tier_proved(evidence: dict[str, float]) -> bool:
+    return (
+        evidence["sessions_that_moved"] == evidence["failed_requests_after_removal"] == 0
+        and evidence["requests_by_proxy_b1"] > 0
+        and evidence["requests_by_proxy_b2"] > 0
+        and 0 < evidence["seconds_to_remove_proxy"] < 10
+    )
+
+
+@pytest.mark.parametrize(("scenario", "proved"), [("l7", l7_proved), ("two-tier", two_tier_proved)])
+def test_a_tour_shows_what_it_is_there_for(scenario: str, proved: Callable[[dict[str, float]], bool]) -> None:
+    code, shown = demo("--scenario", scenario)
+    if code == 3:
+        pytest.skip(shown["why"])
+    assert (code, shown["ok"], shown["why"]) == (0, True, None)
+    assert shown["requests"] > sum(backend["requests"] for backend in shown["backends"].values()) > 100
+    assert proved(shown["evidence"]), shown["evidence"]
+
+
 def test_every_scenario_is_tried_and_says_how_to_look_around() -> None:
     counted = {"nat", "dsr", "tunnel", "masquerade", "ipv6", "offload"}
-    assert set(SCENARIOS) == counted | {"failover", "drain", "reload"}
+    assert set(SCENARIOS) == counted | {"failover", "drain", "reload", "l7", "two-tier"}
     for scenario in SCENARIOS.values():
         lab = Lab("test", shape=scenario.shape)
         lines = how_to_use(scenario, lab)

@@ -7,6 +7,7 @@ Every answer carries the name in the header X-Backend. What is asked for decides
     /             the name and a newline
     /bytes/N      N bytes
     /echo         the body of the request
+    /after/MS     the name, after so many milliseconds
 
 It keeps connections alive, understands bodies by Content-Length, and counts connections that asked for
 something, requests, and the bytes that it sent.
@@ -102,6 +103,12 @@ def body_for(request: Request, name: str) -> bytes:
     return f"{name}\n".encode()
 
 
+def delay_s(path: str) -> float:
+    """How long the path asks to wait."""
+    word, _, milliseconds = path.removeprefix("/").partition("/")
+    return int(milliseconds) / 1000 if word == "after" and milliseconds.isdecimal() else 0.0
+
+
 class Server:
     """Serves connections and counts them."""
 
@@ -129,6 +136,7 @@ class Server:
                 return
             if request is None:
                 return
+            await asyncio.sleep(delay_s(request.path))
             # Counted before the answer leaves: who has the answer finds it counted.
             response = build_response(
                 name,
@@ -153,9 +161,9 @@ async def run(name: str, bind: str | None, port: int, counts: Path | None) -> No
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    if counts is not None:
-        await counters.serve(counts, lambda: asdict(server.counts))
     await asyncio.start_server(server.serve, bind, port, backlog=BACKLOG)
+    if counts is not None:  # whoever is told the counts may ask
+        await counters.serve(counts, lambda: asdict(server.counts))
     await stopped.wait()
 
 

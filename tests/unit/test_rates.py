@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from l4lb.cli.rates import HISTORY, Rates, sparkline
-from l4lb.cli.top import View, scaled
+from l4lb.cli.top import BOARD
+from l4lb.console.live import View, scaled
+from l4lb.console.rates import HISTORY, Rates, sparkline
 from l4lb.errors import NoDaemonError
 
 
@@ -29,7 +30,7 @@ def rates_of(rates: Rates, name: str) -> dict[tuple[str, str | None], Any]:
 
 
 def test_rates_are_differences_over_time_and_services_are_sums():
-    rates = Rates()
+    rates = Rates(BOARD.measures)
     assert not rates.update([row("a", 100), row("b", 0), row("c", 5, "dns")], 10.0)
     assert rates.update([row("a", 300), row("b", 50), row("c", 5, "dns")], 12.0)
     packets = rates_of(rates, "packets_in_per_s")
@@ -46,7 +47,7 @@ def test_rates_are_differences_over_time_and_services_are_sums():
 
 
 def test_what_is_not_seen_has_no_rate():
-    rates = Rates()
+    rates = Rates(BOARD.measures)
     for at in (0, 1):
         rates.update([row("a", at, packets_out=None), row("b", at)], at)
     assert rates_of(rates, "packets_out_per_s") == {
@@ -57,7 +58,7 @@ def test_what_is_not_seen_has_no_rate():
 
 
 def test_a_counter_that_begins_anew_gives_no_rate_and_a_new_backend_none_at_first():
-    rates = Rates()
+    rates = Rates(BOARD.measures)
     rates.update([row("a", 1000)], 0)
     rates.update([row("a", 10), row("b", 10)], 1)
     assert rates_of(rates, "packets_in_per_s") == {
@@ -70,7 +71,7 @@ def test_a_counter_that_begins_anew_gives_no_rate_and_a_new_backend_none_at_firs
 
 
 def test_after_forgetting_the_first_sample_is_only_remembered():
-    rates = Rates()
+    rates = Rates(BOARD.measures)
     rates.update([row("a", 10)], 0)
     rates.update([row("a", 20)], 1)
     rates.forget()
@@ -79,7 +80,7 @@ def test_after_forgetting_the_first_sample_is_only_remembered():
 
 
 def test_history_is_bounded_and_goes_with_its_backend():
-    rates = Rates()
+    rates = Rates(BOARD.measures)
     for at in range(HISTORY + 10):
         rates.update([row("a", at), row("b", at)], at)
     assert len(rates.history("web", "a")) == HISTORY
@@ -136,7 +137,7 @@ def shown(view: View, height: int | None = None) -> str:
 
 def test_the_view_survives_a_daemon_that_goes_and_comes_back():
     gone = NoDaemonError("l4lb.sock: no daemon answers")
-    view = View(1.0)
+    view = View(BOARD, 1.0)
     client = FakeClient((1, 5.0, [row("a", 10)]), (1, 6.0, [row("a", 20)]), gone, (2, 0.5, [row("a", 3)]))
     assert not view.sample(client)
     assert view.sample(client)
@@ -148,7 +149,7 @@ def test_the_view_survives_a_daemon_that_goes_and_comes_back():
 
 
 def test_keys_sort_scroll_pause_and_quit():
-    view = View(1.0)
+    view = View(BOARD, 1.0)
     client = FakeClient(*((1, at, [row("a", at), row("b", 5 * at)]) for at in (1, 2)))
     view.sample(client)
     view.sample(client)
@@ -165,4 +166,4 @@ def test_keys_sort_scroll_pause_and_quit():
 
 
 def test_a_view_without_a_daemon_yet_can_be_shown():
-    assert "waiting for a daemon" in shown(View(1.0))
+    assert "waiting for a daemon" in shown(View(BOARD, 1.0))

@@ -12,7 +12,7 @@ import pytest
 
 from l4lb.net import systemd
 
-UNIT = Path(__file__).parents[2] / "scripts/systemd/l4lb.service"
+UNITS = Path(__file__).parents[2] / "scripts/systemd"
 
 
 @pytest.fixture
@@ -66,13 +66,17 @@ def test_a_watchdog_that_is_not_ours_is_not_answered(told, monkeypatch, variable
     asyncio.run(asyncio.wait_for(systemd.feed_watchdog(), 5))
 
 
-def test_the_unit_asks_for_no_more_than_it_needs():
+@pytest.mark.parametrize(
+    ("name", "capabilities"),
+    [("l4lb", "CAP_NET_ADMIN CAP_NET_RAW"), ("l7lb", "CAP_NET_BIND_SERVICE")],
+)
+def test_a_unit_asks_for_no_more_than_it_needs(name, capabilities):
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
-    unit.read(UNIT)
+    unit.read(UNITS / f"{name}.service")
     service = unit["Service"]
     assert service["Type"] == "notify"
     assert service["User"] != "root"
-    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == "CAP_NET_ADMIN CAP_NET_RAW"
+    assert service["CapabilityBoundingSet"] == service["AmbientCapabilities"] == capabilities
     assert service["NoNewPrivileges"] == "yes"
     assert "WatchdogSec" in service

@@ -19,6 +19,7 @@ from tests.support.scenarios.catalog import SCENARIOS
 from tests.support.scenarios.play import play
 from tests.support.scenarios.scenario import Scenario
 from tests.support.scenarios.story import Story
+from tests.support.scenarios.tour import Tour
 
 DATAPATHS = ("auto", "offload", "mark", "rewrite", "reference")
 # With fewer a share of a tenth, or a turn of a scheduler, would say nothing.
@@ -73,7 +74,7 @@ def main(
             for name, known in SCENARIOS.items():
                 click.echo(f"{name:10} {known.title}")
         return
-    if requests is not None and isinstance(SCENARIOS[scenario], Story):
+    if requests is not None and isinstance(SCENARIOS[scenario], Story | Tour):
         raise click.UsageError(f"{scenario} counts no requests in advance: leave --requests out")
     for number in SIGNALS:
         signal.signal(number, interrupt)

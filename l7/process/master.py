@@ -1,0 +1,602 @@
+"""The master: forks steward and workers, waits for signals and for what they say, and replaces what dies.
+
+It has no threads and no event loop, for it forks at any time; it waits in `poll` alone. It parses nothing
+that comes from the network.
+
+| signal  | does |
+|---------|------|
+| SIGHUP  | reload: new workers take the listening sockets over, the old ones end what they have |
+| SIGTERM | stop: no new connections, requests are answered, within `shutdown_s`; twice: at once |
+| SIGINT  | stop at once |
+| SIGUSR1 | access logs are opened again, for those who rotate them |
+| SIGUSR2 | the program is executed anew in this process, then as a reload |
+
+The life of a generation: *coming* from its fork until its steward says that all workers serve, *current*,
+then *leaving* until its last worker has ended. One that fails before is taken back, and nothing has changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from l4lb import __version__
+from l4lb.errors import L4lbError
+from l4lb.net import systemd
+from l4lb.net.adminsite import listen_locally
+from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
+from l4lb.net.logs import log
+from l7.process.blueprint import draw, load_config, read_pems
+from l7.process.certificates import pack_pems
+from l7.process.channel import Channel, ChannelClosedError, Json
+from l7.process.children import CAUGHT, Child, Closable, describe_end
+from l7.process.difference import describe_difference
+from l7.process.generation import Generation
+from l7.process.inheritance import (
+    SESSIONS,
+    SOCKET,
+    beginning_with,
+    descriptors_of,
+    dump_generation,
+    load_generation,
+)
+from l7.process.kit import Belongings
+from l7.process.memory import SharedMemory
+from l7.process.sockets import Endpoint, Sockets, bind
+
+_START_TIMEOUT_S = 30.0
+"""How long a coming generation may take until it serves."""
+_SILENCE_S = 30.0
+"""A steward that has said nothing for so long is killed and replaced."""
+_LEAVE_TIMEOUT_S = 10.0
+"""What a steward has for its last answers."""
+_HEARTBEAT_S = 5.0
+_GRACE_S = 2.0
+"""Beyond `shutdown_s`: then workers are killed."""
+
+
+@dataclass(slots=True)
+class Coming:
+    """A generation that is not serving yet, and who waits for it."""
+
+    generation: Generation
+    made: list[socket.socket]
+    """Sockets that were bound for it."""
+    metrics: tuple[Endpoint, socket.socket] | None
+    changes: list[str]
+    began_s: float
+    asked_by: list[int] = field(default_factory=list)
+    """Numbers of the steward's requests."""
+
+
+class Master:
+    """One running proxy. `run` returns when it has stopped."""
+
+    def __init__(self, config_path: Path, socket_path: Path) -> None:
+        self.config_path = config_path
+        self.socket_path = socket_path
+        self._sockets = Sockets()
+        self._admin: socket.socket | None = None
+        self._metrics: tuple[Endpoint, socket.socket] | None = None
+        self._wake, self._waker = socket.socketpair()
+        self._signals: deque[int] = deque()
+        self._current: Generation | None = None
+        self._coming: Coming | None = None
+        self._leaving: list[Generation] = []
+        self._state: Json | None = None
+        """What the steward knew last; the next one begins with it."""
+        self._last_number = 0
+        self._restarts = 0
+        self._sessions: dict[str, SharedMemory] = {}
+        self._heard_s = 0.0
+        """When the steward said something last."""
+        self._retry_s: float | None = None
+        """When a generation is tried again, after those of the program before died."""
+        self._kill_s: float | None = None
+        """Stopping: when what is left is killed."""
+        self._started_s = time.monotonic()
+
+    # Life ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serves until a signal ends it. L4lbError where it cannot begin; then nothing is left behind."""
+        self._catch_signals()
+        try:
+            luggage = receive_luggage()
+            if luggage is None:
+                refuse_second(self.socket_path)
+                self._admin = listen_locally(self.socket_path)
+                self._begin(None)
+            else:
+                self._take_over(luggage)
+            while not self._has_ended():
+                self._turn()
+        finally:
+            self._clean_up()
+
+    def _catch_signals(self) -> None:
+        self._wake.setblocking(False)
+        self._waker.setblocking(False)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        for number in CAUGHT:
+            signal.signal(number, lambda number, _: self._signals.append(number))
+        # A program that took over was started with them blocked.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+
+    def _has_ended(self) -> bool:
+        if self._kill_s is None or self._leaving:
+            return False
+        return self._current is None or not self._current.workers
+
+    def _clean_up(self) -> None:
+        for generation in self._generations():
+            generation.signal_all(signal.SIGKILL)
+            for child in generation.children():
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, 0)
+            generation.close()
+        if self._admin is not None:
+            self._admin.close()
+            self.socket_path.unlink(missing_ok=True)
+        signal.set_wakeup_fd(-1)
+
+    def _generations(self) -> Iterator[Generation]:
+        if self._coming is not None:
+            yield self._coming.generation
+        if self._current is not None:
+            yield self._current
+        yield from self._leaving
+
+    def _everything(self) -> Iterator[Closable]:
+        """All that is open here."""
+        yield from (self._wake, self._waker)
+        yield from self._sockets
+        if self._admin is not None:
+            yield self._admin
+        metrics = [self._metrics, self._coming.metrics if self._coming else None]
+        yield from {id(one): one[1] for one in metrics if one is not None}.values()
+        for generation in self._generations():
+            for child in generation.children():
+                yield child.channel
+
+    # Turning ---------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Waits for something to happen, and sees to it."""
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        channels: dict[int, tuple[Generation, Channel]] = {}
+        for generation in self._generations():
+            if generation.steward is not None:
+                channel = generation.steward.channel
+                channels[channel.fileno()] = generation, channel
+                poll.register(channel, select.POLLIN | (select.POLLOUT if channel.is_waiting else 0))
+        for descriptor, events in poll.poll(self._pause_s() * 1000):
+            if descriptor == self._wake.fileno():
+                with contextlib.suppress(BlockingIOError):
+                    self._wake.recv(4096)
+                continue
+            generation, channel = channels[descriptor]
+            try:
+                if events & select.POLLOUT:
+                    channel.flush()
+                if events & ~select.POLLOUT:
+                    for message, _ in channel.receive():
+                        self._hear(generation, message)
+            except ChannelClosedError as error:
+                self._lose(generation, str(error))
+        while self._signals:
+            self._on_signal(self._signals.popleft())
+        self._reap()
+        self._look_at_clock()
+
+    def _pause_s(self) -> float:
+        """Seconds until something is due by time."""
+        due = [self._heard_s + _SILENCE_S, time.monotonic() + _HEARTBEAT_S]
+        if self._coming is not None:
+            due.append(self._coming.began_s + _START_TIMEOUT_S)
+        due += [when for when in (self._retry_s, self._kill_s) if when is not None]
+        if self._current is not None:
+            due += [when for when, _, _ in self._current.due]
+        pause_s = min(due) - time.monotonic()
+        interval_s = systemd.watchdog_interval_s()
+        return max(0.0, min(pause_s, interval_s) if interval_s else pause_s)
+
+    def _look_at_clock(self) -> None:
+        now_s = time.monotonic()
+        current, coming = self._current, self._coming
+        if coming is not None and now_s >= coming.began_s + _START_TIMEOUT_S:
+            self._take_back(f"its workers did not serve within {_START_TIMEOUT_S:g} s")
+        if self._kill_s is not None and now_s >= self._kill_s:
+            for generation in self._generations():
+                generation.signal_workers(signal.SIGKILL)
+            self._kill_s = now_s + _GRACE_S
+        if self._retry_s is not None and now_s >= self._retry_s and self._coming is None:
+            self._retry_s = None
+            self._reload()
+        if current is not None and current.steward is not None and now_s >= self._heard_s + _SILENCE_S:
+            log("the steward is silent and is replaced", level=logging.ERROR, pid=current.steward.pid)
+            os.kill(current.steward.pid, signal.SIGKILL)
+            self._heard_s = now_s
+        elif now_s < self._heard_s + _SILENCE_S:
+            systemd.notify(WATCHDOG=1)
+        for generation in self._leaving:
+            if generation.steward is not None and now_s >= generation.steward_until_s:
+                os.kill(generation.steward.pid, signal.SIGKILL)
+        if current is not None and self._kill_s is None:
+            self._restart(current, now_s)
+
+    # Signals ---------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        match number:
+            case signal.SIGHUP:
+                self._reload()
+            case signal.SIGUSR1:
+                for generation in self._generations():
+                    generation.signal_workers(signal.SIGUSR1)
+            case signal.SIGUSR2:
+                self._replace()
+            case signal.SIGTERM if self._kill_s is None:
+                self._stop()
+            case signal.SIGTERM | signal.SIGINT | signal.SIGQUIT:
+                self._stop(at_once=True)
+
+    def _stop(self, *, at_once: bool = False) -> None:
+        """Lets workers end what they have, or ends them."""
+        systemd.notify(STOPPING=1)
+        if self._coming is not None and self._current is not None:
+            self._take_back("the proxy stops")
+        blueprint = self._current.blueprint if self._current else None
+        within_s = 0.0 if at_once or blueprint is None else blueprint.config.shutdown_s
+        self._kill_s = time.monotonic() + within_s + _GRACE_S
+        self._retry_s = None
+        log("stopping", within_s=within_s)
+        self._sockets.close()
+        for generation in self._generations():
+            generation.due.clear()
+            generation.signal_workers(signal.SIGINT if at_once else signal.SIGTERM)
+            generation.tell_steward({"do": "stopping"})
+
+    # Messages --------------------------------------------------------------------------------------
+
+    def _hear(self, generation: Generation, message: Json) -> None:
+        """Takes what a steward says."""
+        is_coming = self._coming is not None and generation is self._coming.generation
+        if generation is self._current:
+            self._heard_s = time.monotonic()
+        match message:
+            case {"say": "ready"} if is_coming:
+                self._promote()
+            case {"say": "failed", "why": why} if is_coming:
+                self._take_back(str(why))
+            case {"say": "state", "state": state} if generation is self._current:
+                self._state = state
+            case {"say": "carried", "generation": number}:
+                self._leaving = [one for one in self._leaving if one.number != number]
+                self._tell_of_children()
+            case {"say": "hung", "pid": pid}:
+                if any(child.pid == pid for one in self._generations() for child in one.workers.values()):
+                    os.kill(int(pid), signal.SIGKILL)
+            case {"ask": "reload", "id": asked}:
+                self._reload(int(asked), dry_run=bool(message.get("dry_run")))
+            case {"ask": "certificates"}:
+                self._read_certificates(generation)
+
+    def _lose(self, generation: Generation, why: str) -> None:
+        """A steward's channel is of no use any more: the process ends, if it has not."""
+        if generation.steward is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(generation.steward.pid, signal.SIGKILL)
+        self._bury(generation, generation.steward, *os.waitpid(generation.steward.pid, 0), why=why)
+
+    def _read_certificates(self, generation: Generation) -> None:
+        """Reads the certificates again, here where the keys may be read, and hands them on."""
+        blueprint = generation.blueprint
+        if blueprint is None:
+            return
+        try:
+            pems = read_pems(blueprint.config)
+            for listener, store in blueprint.stores.items():
+                store.replace(pems[listener])
+        except L4lbError as error:
+            log("certificates could not be read, the old ones stay", level=logging.ERROR, why=error)
+            generation.tell_steward({"do": "certificates", "why": str(error)})
+            return
+        generation.tell_steward({"do": "certificates", "listeners": pack_pems(pems)})
+
+    # Children --------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Takes leave of every child that has ended."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            for generation in list(self._generations()):
+                child = next((one for one in generation.children() if one.pid == pid), None)
+                if child is not None:
+                    self._bury(generation, child, pid, status)
+                    break
+
+    def _bury(self, generation: Generation, child: Child, pid: int, status: int, why: str = "") -> None:
+        is_steward = child is generation.steward
+        who = "steward" if is_steward else f"worker {child.number}"
+        generation.remove(pid)
+        how = why or describe_end(status)
+        if self._coming is not None and generation is self._coming.generation:
+            log(f"{who} ended", level=logging.ERROR, pid=pid, generation=generation.number, how=how)
+            self._take_back(f"{who} ended before it served: {how}; see the log")
+        elif generation in self._leaving:
+            log(f"{who} has ended", pid=pid, generation=generation.number)
+            if generation.is_empty:
+                self._forget(generation)
+        elif self._kill_s is not None:
+            log(f"{who} has ended", pid=pid)
+        elif generation.blueprint is None:
+            log(f"{who} ended", level=logging.ERROR, pid=pid, how=how)
+            self._retry_s = self._retry_s or time.monotonic() + _HEARTBEAT_S
+        else:
+            self._restarts += 1
+            delay_s = generation.plan_restart(child, None if is_steward else child.number)
+            log(f"{who} ended and is replaced", level=logging.ERROR, pid=pid, how=how, in_s=delay_s)
+        self._tell_of_children()
+
+    def _restart(self, generation: Generation, now_s: float) -> None:
+        """Starts again what is due."""
+        due = [entry for entry in generation.due if entry[0] <= now_s]
+        generation.due = [entry for entry in generation.due if entry[0] > now_s]
+        for _, number, failures in due:
+            if number is None:
+                self._heard_s = now_s
+                child = generation.fork_steward(self._leaving, self._state, failures)
+                generation.tell_steward({"do": "lead"})
+                for leaving in self._leaving:
+                    if leaving.is_empty:
+                        self._forget(leaving)
+            else:
+                child = generation.fork_worker(number, failures)
+                words = {"generation": generation.number, "number": number, "pid": child.pid}
+                generation.tell_steward({"do": "worker", **words}, [child.channel.fileno()])
+            log("worker started" if number is not None else "steward started", pid=child.pid)
+            self._tell_of_children()
+
+    def _forget(self, generation: Generation) -> None:
+        """The last process of a leaving generation has ended: its counts go over to the current one."""
+        log("generation has ended", generation=generation.number)
+        if self._current is not None:
+            # The steward says `carried`, so that nothing is ever counted twice or not at all.
+            self._current.tell_steward({"do": "carry", "generation": generation.number})
+
+    def _tell_of_children(self) -> None:
+        if self._current is not None:
+            rows = [generation.describe() for generation in self._generations()]
+            message = {"do": "children", "generations": rows, "restarts": self._restarts}
+            self._current.tell_steward(message)
+
+    # Generations -----------------------------------------------------------------------------------
+
+    def _reload(self, asked: int | None = None, *, dry_run: bool = False) -> None:
+        """Begins a new generation; on any error what is running goes on."""
+        if self._kill_s is not None:
+            self._answer(asked, L4lbError("the proxy is stopping"))
+            return
+        if self._coming is not None and not dry_run:
+            self._answer(asked, L4lbError("another reload is under way; try again when it has ended"))
+            return
+        systemd.notify_reloading()
+        try:
+            self._begin(asked, dry_run=dry_run)
+        except L4lbError as error:
+            log("reload failed, what is running goes on", level=logging.ERROR, why=error)
+            self._answer(asked, error)
+            systemd.notify(READY=1)
+
+    def _begin(self, asked: int | None, *, dry_run: bool = False) -> None:
+        """Reads the configuration and forks a generation of it. L4lbError, and nothing has changed."""
+        began_s = time.monotonic()
+        config = load_config(self.config_path)
+        previous = self._current.blueprint if self._current else None
+        changes = describe_difference(previous.config, config) if previous else []
+        if dry_run:
+            read_pems(config)
+            self._answer(asked, {"reloaded": False, "changes": changes})
+            systemd.notify(READY=1)
+            return
+        self._last_number += 1
+        blueprint = draw(config, self._last_number, previous, self._sessions)
+        made = self._sockets.provide(config, blueprint.workers)
+        try:
+            metrics = self._metrics_socket(config.metrics)
+        except L4lbError:
+            self._sockets.discard(made)
+            raise
+        belongings = self._belongings(metrics)
+        generation = Generation(blueprint.ledger, blueprint, belongings)
+        asked_by = [] if asked is None else [asked]
+        self._coming = Coming(generation, made, metrics, changes, began_s, asked_by)
+        if blueprint.identity is not None:
+            os.chown(self.socket_path, -1, blueprint.identity.gid)
+        for number in range(blueprint.workers):
+            generation.fork_worker(number)
+        older = [*([self._current] if self._current else []), *self._leaving]
+        generation.fork_steward(older, self._state)
+
+    def _belongings(self, metrics: tuple[Endpoint, socket.socket] | None) -> Belongings:
+        assert self._admin is not None
+        return Belongings(
+            self.config_path,
+            self.socket_path,
+            self._started_s,
+            self._sockets,
+            self._admin,
+            metrics[1] if metrics else None,
+            self._everything,
+        )
+
+    def _metrics_socket(self, endpoint: Endpoint | None) -> tuple[Endpoint, socket.socket] | None:
+        if endpoint is None:
+            return None
+        if self._metrics is not None and self._metrics[0] == endpoint:
+            return self._metrics
+        return endpoint, bind(*endpoint)
+
+    def _promote(self) -> None:
+        """The coming generation serves: it is the current one, and the one before leaves."""
+        coming, before = self._coming, self._current
+        assert coming is not None and coming.generation.blueprint is not None
+        self._coming, self._current = None, coming.generation
+        self._heard_s = time.monotonic()
+        self._retry_s = None
+        took_s = round(self._heard_s - coming.began_s, 3)
+        config = coming.generation.blueprint.config
+        if before is not None:
+            before.due.clear()
+            before.signal_workers(signal.SIGQUIT)
+            answer = {
+                "reloaded": True,
+                "generation": coming.generation.number,
+                "seconds": took_s,
+                "changes": coming.changes,
+            }
+            before.tell_steward({"do": "leave", "ids": coming.asked_by, "answer": answer})
+            before.steward_until_s = self._heard_s + _LEAVE_TIMEOUT_S
+            self._leaving.append(before)
+            if before.is_empty:
+                self._forget(before)
+        if self._metrics is not None and self._metrics is not coming.metrics:
+            self._metrics[1].close()
+        self._metrics = coming.metrics
+        for name, memory in self._sessions.items():
+            if coming.generation.blueprint.sessions.get(name) is not memory:
+                memory.close()
+        self._sessions = coming.generation.blueprint.sessions
+        self._sockets.retire(config)
+        self._current.tell_steward({"do": "lead", "state": self._state})
+        self._tell_of_children()
+        log(
+            "serving",
+            generation=self._current.number,
+            listeners=len(config.listeners),
+            routes=len(config.routes),
+            workers=coming.generation.blueprint.workers,
+            seconds=took_s,
+            version=__version__,
+        )
+        systemd.notify(READY=1, STATUS=f"generation {self._current.number}, {len(config.routes)} routes")
+
+    def _take_back(self, why: str) -> None:
+        """The coming generation is of no use: its processes end, its sockets are closed."""
+        coming = self._coming
+        assert coming is not None
+        coming.generation.signal_all(signal.SIGKILL)
+        for child in coming.generation.children():
+            os.waitpid(child.pid, 0)
+        coming.generation.close()
+        self._coming = None
+        self._sockets.discard(coming.made)
+        if coming.metrics is not None and coming.metrics is not self._metrics:
+            coming.metrics[1].close()
+        error = L4lbError(f"the new workers did not start: {why}")
+        if self._current is None:
+            raise error
+        if not self._current.blueprint:
+            self._retry_s = time.monotonic() + _HEARTBEAT_S
+        log("reload failed, what is running goes on", level=logging.ERROR, why=error)
+        for asked in coming.asked_by:
+            self._answer(asked, error)
+        systemd.notify(READY=1)
+
+    def _answer(self, asked: int | None, answer: Json | L4lbError) -> None:
+        """Answers a request of the current steward; a signal gets its answer in the log."""
+        if asked is None or self._current is None:
+            return
+        if isinstance(answer, L4lbError):
+            answer = {"error": str(answer), "exit_code": answer.exit_code}
+        self._current.tell_steward({"do": "answer", "id": asked, "answer": answer})
+
+    # Replacing the program -------------------------------------------------------------------------
+
+    def _replace(self) -> None:
+        """Executes the program anew in this process; what is running goes on meanwhile."""
+        if self._coming is not None or self._kill_s is not None:
+            log("replacement refused: a reload or a stop is under way", level=logging.ERROR)
+            return
+        systemd.notify_reloading()
+        try:
+            load_config(self.config_path)
+            try_program("check", "--config", str(self.config_path))
+            signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
+            replace_program(self._pack())
+        except (L4lbError, OSError) as error:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
+            log("replacement failed, what is running goes on", level=logging.ERROR, why=error)
+            systemd.notify(READY=1)
+
+    def _pack(self) -> Luggage:
+        """What the new program needs to know of this one."""
+        assert self._admin is not None
+        endpoint = self._metrics[0] if self._metrics else None
+        generations = list(self._generations())
+        state = {
+            "generations": [dump_generation(generation) for generation in generations],
+            "steward": self._state,
+            "started_s": self._started_s,
+            "last_number": self._last_number,
+            "restarts": self._restarts,
+            "metrics": [str(endpoint[0]), endpoint[1]] if endpoint else None,
+        }
+        descriptors = {f"{SOCKET}{name}": number for name, number in self._sockets.descriptors().items()}
+        descriptors |= {f"{SESSIONS}{name}": memory.descriptor for name, memory in self._sessions.items()}
+        for generation in generations:
+            descriptors |= descriptors_of(generation)
+        descriptors["admin"] = self._admin.fileno()
+        if self._metrics is not None:
+            descriptors["metrics"] = self._metrics[1].fileno()
+        return Luggage(state, descriptors, {})
+
+    def _take_over(self, luggage: Luggage) -> None:
+        """Goes on where the program before stopped: its processes are children of this one."""
+        state, descriptors = luggage.state, luggage.descriptors
+        self._state = state["steward"]
+        self._started_s = state["started_s"]
+        self._last_number = state["last_number"]
+        self._restarts = state["restarts"]
+        self._sockets.adopt(beginning_with(SOCKET, descriptors))
+        sessions = beginning_with(SESSIONS, descriptors)
+        self._sessions = {name: SharedMemory.adopt(number) for name, number in sessions.items()}
+        self._admin = socket.socket(fileno=descriptors["admin"])
+        if state["metrics"]:
+            address, port = state["metrics"]
+            self._metrics = (ip_address(address), port), socket.socket(fileno=descriptors["metrics"])
+        belongings = self._belongings(self._metrics)
+        self._current, *self._leaving = (
+            load_generation(dumped, descriptors, belongings) for dumped in state["generations"]
+        )
+        self._heard_s = time.monotonic()
+        log("replaced", version=__version__, generation=self._current.number)
+        self._reload()
+
+
+def refuse_second(path: Path) -> None:
+    """L4lbError where a daemon answers on that admin socket."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return
+    raise L4lbError(f"{path}: a daemon is running already; `l7lb status` shows it, or give another --socket")
