@@ -114,3 +114,34 @@ def test_checks_do_not_come_to_the_workers_and_are_no_flows(ready, running):
     assert status["flows"] == 0
     assert status["reasons"] == before
     assert to_user_space(running) == 0
+
+
+WITHDRAWING = """l4:
+  datapath: {datapath}
+  services:
+    - {{name: web4, forward: {mode}, listen: "203.0.113.10:80/tcp", backends: [10.2.0.11, 10.2.0.12], {more}}}
+    - {{name: web6, forward: {mode}, listen: "[2001:db8:f::10]:80/tcp",
+        backends: ["[2001:db8:2::11]", "[2001:db8:2::12]"], {more}}}
+"""
+
+
+@pytest.mark.parametrize("datapath", ["offload", "rewrite"])
+def test_checks_find_backends_up_while_the_vip_is_withdrawn(ready, datapath):
+    """The gateway then has no such address, and what comes from it is nobody's."""
+    lab, mode = ready
+
+    def held() -> int:
+        shown = lab.gateway.run(["ip", "-o", "addr", "show", "dev", "lo"]).stdout
+        return shown.count(f" {VIP4}/") + shown.count(f" {VIP6}/")
+
+    more = f"quorum: 2, withdraw_vip: true, health: {{type: tcp, port: 8080, {TIMES}}}"
+    with balancing(lab, WITHDRAWING.format(datapath=datapath, mode=mode, more=more)) as running:
+        wait_states(running, "b1", {"web4": "up", "web6": "up"})
+        assert held() == 2
+        with undone(lab, mode):
+            wait_for(lambda: held() == 0, SOON_S, "both VIPs to be withdrawn")
+            wait_states(running, "b1", {"web4": "down", "web6": "down"})
+            wait_states(running, "b2", {"web4": "up", "web6": "up"})
+            assert {get(lab, vip) for vip in (VIP4, VIP6)} == {"b2"}
+        wait_states(running, "b1", {"web4": "up", "web6": "up"})
+        wait_for(lambda: held() == 2, SOON_S, "both VIPs to be back")
