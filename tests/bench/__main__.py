@@ -22,6 +22,7 @@ from tests.support.lab import LabError, unavailable
 
 MODULES = {
     "decide": "decide",
+    "heads": "heads",
     "packet-path": "packet_path",
     "dsr": "dsr",
     "connections": "connections",

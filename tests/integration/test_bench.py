@@ -56,6 +56,7 @@ def test_the_list_names_every_benchmark() -> None:
     named = [line.split()[0] for line in done.stdout.splitlines()]
     assert named == [
         "decide",
+        "heads",
         "packet-path",
         "dsr",
         "connections",
@@ -72,6 +73,12 @@ def test_an_unknown_benchmark_is_a_usage_error() -> None:
     done = bench("no-such-benchmark")
     assert done.returncode == 2
     assert "packet-path" in done.stderr
+
+
+def test_heads() -> None:
+    found = measures("heads")
+    assert found["ns_to_parse/browser"]["peers"].keys() == {"httptools"}
+    assert all(measure["ours"] > 0 for measure in found.values())
 
 
 def test_decide() -> None:

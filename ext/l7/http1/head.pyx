@@ -96,7 +96,7 @@ cdef size_t head_keep(Head* head, const char* base, uint32_t have, int state) no
     cdef uint32_t length = head.at if state == HEAD_COMPLETE else have
     if state == HEAD_REFUSED:
         return 0
-    if base != head.data:
+    if base != head.data and length:
         if not _reserve(head, length):
             head.refusal = REFUSED_HEADER_BYTES
             return 0
