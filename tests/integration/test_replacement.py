@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
 from tests.integration.gateway import VIP4, balancing, get, serving
 from tests.support.lab import Lab, wait_for
+from tests.support.scenarios.balancer import start
 
 pytestmark = pytest.mark.root
 CONFIG = """
@@ -171,3 +173,26 @@ def test_what_was_done_at_run_time_and_what_was_learned_stays(lab: Lab):
             "10.2.0.11:8080",
             "10.2.0.12:8080",
         }
+
+
+def test_a_program_that_cannot_take_over_says_why_and_the_next_run_can(lab: Lab):
+    """`check` asks nothing of the host, so the new program may meet what the old one did not."""
+    text = "l4:\n  vip_interface: {}\n" + CONFIG.format(datapath="offload").partition("l4:\n")[2]
+    path = Path(lab.gateway.directory) / "l4lb.yaml"
+    lab.gateway.run(["ip", "link", "add", "vips", "type", "veth", "peer", "name", "nobody"])
+    with serving(lab, udp=()):
+        path.write_text(text.format("vips"))
+        running = start(lab.gateway, path)
+        assert get(lab) in {"b1", "b2", "b3"}
+        lab.gateway.run(["ip", "link", "del", "vips"])
+        os.kill(running.process.pid, signal.SIGUSR2)
+        assert running.process.wait(20) == 1
+        assert "l4.vip_interface: there is no interface vips" in running.process.output()
+        assert "Traceback" not in running.process.output()
+        with pytest.raises(TimeoutError):  # dropped by the rules, as `on_failure` says; not reset
+            get(lab, timeout=0.5)
+        path.write_text(text.format("lo"))
+        running = start(lab.gateway, path)
+        assert get(lab) in {"b1", "b2", "b3"}
+        running.stop()
+    assert "l4lb" not in lab.gateway.run(["nft", "list", "tables"]).stdout
