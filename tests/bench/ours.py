@@ -66,9 +66,14 @@ def start_daemon(
 
 def start_with(lab: Lab, config: Mapping[str, Any], *, prefix: Sequence[str] = ()) -> tuple[Process, Path]:
     """The same with a configuration of any kind."""
-    socket = lab.directory / "l4lb.sock"
+    socket = socket_path(lab)
     argv = [*prefix, *L4LB, "--socket", str(socket), "run", "-c", str(write_config(lab, config))]
     return lab.gateway.popen(argv, log="l4lb.log"), socket
+
+
+def socket_path(lab: Lab) -> Path:
+    """The admin socket of the daemon in this lab."""
+    return lab.directory / "l4lb.sock"
 
 
 def write_config(lab: Lab, config: Mapping[str, Any]) -> Path:
@@ -95,7 +100,7 @@ def wait_ready(process: Process, socket: Path, timeout_s: float = READY_TIMEOUT_
 def status(lab: Lab) -> dict[str, Any]:
     """What the daemon counts; empty where none answers."""
     try:
-        found: dict[str, Any] = Client(lab.directory / "l4lb.sock").get("/status")
+        found: dict[str, Any] = Client(socket_path(lab)).get("/status")
     except L4lbError:
         return {}
     return found
