@@ -14,7 +14,7 @@ from l4lb.console import output
 from l4lb.console.options import config_option, json_option
 from l4lb.console.shell import CONTEXT, EXIT_CODES, run_command
 from l4lb.errors import ConfigError
-from l7.cli import asking, backends, explain, top
+from l7.cli import asking, backends, explain, importing, top
 from l7.cli.common import DEFAULT_SOCKET, PROGRAM, ask
 
 
@@ -43,7 +43,7 @@ def cli(context: click.Context, socket: Path, debug: bool) -> None:
     context.obj = socket
 
 
-for command in (backends.group, explain.command, top.command, *asking.COMMANDS):
+for command in (backends.group, explain.command, top.command, *asking.COMMANDS, importing.import_nginx):
     cli.add_command(command)
 
 

@@ -14,10 +14,11 @@ from l4lb.net.files import read_config
 from l7.config.advice import locate
 from l7.config.parse import parse_config as l7_parse_config
 from l7.config.parse import parse_placed
+from l7.nginx.convert import import_nginx
 from l7.routing.router import Router
 
 ROOT = Path(__file__).parents[2]
-MANUALS = [ROOT / "docs/configuration.md", ROOT / "docs/proxy.md", ROOT / "README.md"]
+MANUALS = [ROOT / f"docs/{name}.md" for name in ("configuration", "proxy", "nginx")] + [ROOT / "README.md"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 _BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,3 +72,13 @@ def test_the_examples_and_blocks_are_found() -> None:
     names = ("dsr", "ipv6", "masquerade", "minimal", "nat", "offload", "tunnel")
     assert {path.stem for path in EXAMPLES} >= {*names, "l7-minimal", "l7-routing", "l7-tls", "two-tier"}
     assert len(list(yaml_blocks())) >= 2
+
+
+def test_the_manual_shows_what_the_import_of_nginx_makes(tmp_path: Path) -> None:
+    manual = (ROOT / "docs/nginx.md").read_text()
+    theirs = re.search(r"^```nginx\n(.*?)^```$", manual, re.MULTILINE | re.DOTALL)
+    ours = _BLOCK.search(manual)
+    assert theirs and ours
+    (tmp_path / "nginx.conf").write_text(theirs[1])
+    made = import_nginx(tmp_path / "nginx.conf").text
+    assert made.endswith(ours[1])

@@ -26,7 +26,7 @@ L7 = {
     "l7.wire": {"l7.wire", "l7.model", *PLAIN},
     "l7.tls": {"l7.tls", "l7.model", "l4lb.control.message", *PLAIN},
     "l7.config": {"l7.config", "l7.routing", "l7.model", "l4lb.control", "l4lb.net.files", *PLAIN},
-    "l7.nginx": {"l7.nginx", "l7.config", "l7.model", *PLAIN},
+    "l7.nginx": {"l7.nginx", "l7.config", "l7.routing", "l7.model", "l4lb.control", *PLAIN},
     "l7.http1": {"l7.http1"},
     "l7.counters": {"l7.counters"},
     "l7.proxy": {
