@@ -1,4 +1,4 @@
-from asyncio import Transport
+from asyncio import Protocol, Transport
 from collections.abc import Callable
 
 from l7.proxy.worker import Worker
@@ -7,6 +7,7 @@ class Relay:
     """Two transports that are one connection. `on_end(relay)` is called when both have gone."""
 
     end: int
+    on_end: Callable[[Relay], object] | None
     client: RelaySide
     backend: RelaySide
     from_client: int
@@ -24,12 +25,10 @@ class Relay:
     def close(self, end: int = ...) -> None:
         """Ends it now."""
 
-class RelaySide:
+class RelaySide(Protocol):
     """asyncio's Protocol of one side."""
 
-    def connection_made(self, transport: Transport) -> None: ...
-    def data_received(self, data: bytes) -> None: ...
-    def eof_received(self) -> bool: ...
-    def connection_lost(self, error: Exception | None) -> None: ...
-    def pause_writing(self) -> None: ...
-    def resume_writing(self) -> None: ...
+    def take_over(self, transport: Transport) -> None:
+        """Becomes the protocol of a transport, unless that is lost already."""
+    def begin(self, other_is_full: bool) -> None:
+        """Hands on what came early, and reads."""

@@ -16,10 +16,12 @@ from l7.balancing.pool import Pool
 from l7.balancing.server import Server, State
 from l7.counters import Row
 from l7.model import Backend, BackendAddress, L7Config, Listener
+from l7.proxy.admission import Admission
 from l7.proxy.answers import read_pages
 from l7.proxy.layout import Layout
-from l7.proxy.listening import Listening
+from l7.proxy.listening import Admit, Listening
 from l7.proxy.log import AccessLog
+from l7.proxy.passing import Passing
 from l7.proxy.peers import introduce, make_believer
 from l7.proxy.upstream import Upstream
 from l7.proxy.way import Way
@@ -92,10 +94,16 @@ class Proxy:
             self._parts.contexts.get(listener),
             self._parts.config.timeouts.header_s,
             partial(self._has_room, part),
-            None,
+            self._make_admission(part) if Admission.is_needed(part.settings) else None,
         )
         self._listening.append(listening)
         await listening.open()
+
+    def _make_admission(self, part: ListenerPart) -> Admit:
+        parts = self._parts
+        passing = Passing(self._worker, parts.pools, parts.config.timeouts, parts.layout.ends)
+        context = parts.contexts.get(part.settings.name)
+        return Admission(part, context, parts.config.timeouts.header_s, passing).admit
 
     def _has_room(self, part: ListenerPart) -> bool:
         most = part.settings.max_connections

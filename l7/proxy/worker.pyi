@@ -63,3 +63,5 @@ class ListenerPart:
         columns: int,
         introduce: Callable[[BaseTransport, ProxyHeader | None], tuple[Peer, Forwarding]],
     ) -> None: ...
+    def count(self, column: int) -> None:
+        """Adds 1 to one of its counters."""

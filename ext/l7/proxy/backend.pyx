@@ -111,7 +111,7 @@ cdef class BackendConnection(Back):
         cdef Upstream upstream = lane.upstream
         self.front = None
         if (not self.may_be_kept or not self.is_sent or self.is_full or self.transport is None
-                or lane.is_gone or upstream.idle >= upstream.max_idle or upstream.worker.is_finishing):
+                or upstream.proxy_protocol or lane.is_gone or upstream.idle >= upstream.max_idle or upstream.worker.is_finishing):
             self._close_transport(self.is_full)
             return
         if self.is_reading_paused:

@@ -8,7 +8,7 @@ from l7.http1.build cimport (BUILD_CLOSE, BUILD_EXPECT, BUILD_KEEP_ALIVE, BUILD_
 from l7.http1.fields cimport FIELD_SET_COOKIE, FIELD_UPGRADE
 from l7.http1.head cimport HEAD_COMPLETE, Head, Header, first_of
 from l7.http1.requestline cimport METHOD_HEAD
-from l7.proxy.backend cimport BackendConnection, take_kept
+from l7.proxy.backend cimport take_kept
 from l7.proxy.clock cimport now_s as clock_s
 from l7.proxy.log cimport AccessLog
 from l7.proxy.sides cimport Back, Front
@@ -123,7 +123,7 @@ cdef class Exchange(Front):
     cdef void _connect(self, double now_s):
         self.set_stage(now_s + self.way.connect_s)
         self.connecting_s = now_s
-        self.connecting = self.worker.loop.create_task(open_connection(self, self.lane, BackendConnection))
+        self.connecting = self.worker.loop.create_task(open_connection(self, self.lane, self.peer))
 
     def on_connected(self, Back back):
         """Called by `open_connection`."""

@@ -14,7 +14,8 @@ cdef class Relay(Timed):
     cdef readonly RelaySide client
     cdef readonly RelaySide backend
     cdef double idle_s
-    cdef object on_end                  # called with the relay when both sides have gone
+    cdef public object on_end           # called with the relay when both sides have gone
+    cdef bint is_joined
 
     cdef void touch(self)
     cdef void side_lost(self)
@@ -26,3 +27,5 @@ cdef class RelaySide:
     cdef object transport
     cdef uint64_t received
     cdef bint has_ended                 # it sends no more
+    cdef bint is_lost
+    cdef bytes early                    # what came before the other side was there

@@ -22,18 +22,20 @@ cdef class Relay(Timed):
 
     def join(self, client, backend, bint is_client_full=False, bint is_backend_full=False):
         """Takes the transports over. The flags say whose buffer is above its mark."""
-        self.client.transport = client
-        self.backend.transport = backend
+        self.is_joined = True
         self.worker.relays.add(self)
         self.worker.row.add(self.worker.totals + WORKER_TUNNELS, 1)
-        client.set_protocol(self.client)
-        backend.set_protocol(self.backend)
-        for transport, other_is_full in ((client, is_backend_full), (backend, is_client_full)):
-            if other_is_full:
-                transport.pause_reading()
-            else:
-                transport.resume_reading()
         self.touch()
+        self.client.take_over(client)
+        self.backend.take_over(backend)
+        if self.client.is_lost or self.backend.is_lost:
+            for transport in (self.client.transport, self.backend.transport):
+                if transport is not None:
+                    transport.abort()
+            self.side_lost()
+            return
+        self.client.begin(is_backend_full)
+        self.backend.begin(is_client_full)
 
     @property
     def from_client(self):
@@ -59,7 +61,7 @@ cdef class Relay(Timed):
         self.close(END_TUNNEL_TIMEOUT)
 
     cdef void side_lost(self):
-        if self.client.transport is not None or self.backend.transport is not None:
+        if not self.is_joined or self.client.transport is not None or self.backend.transport is not None:
             return
         self.worker.wheel.forget(self)
         self.worker.relays.discard(self)
@@ -67,6 +69,8 @@ cdef class Relay(Timed):
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
             on_end(self)
+        if self.worker.is_finishing and self.worker.on_change is not None:
+            self.worker.on_change()
 
 
 cdef class RelaySide:
@@ -75,18 +79,40 @@ cdef class RelaySide:
     def __init__(self, Relay relay):
         self.relay = relay
 
+    def take_over(self, transport):
+        """Becomes the protocol of a transport, unless that is lost already."""
+        if not self.is_lost:
+            self.transport = transport
+            transport.set_protocol(self)
+
+    def begin(self, bint other_is_full):
+        """Hands on what came early, and reads."""
+        cdef bytes early = self.early
+        self.early = None
+        if early is not None:
+            self.other.transport.write(early)
+        if other_is_full:
+            self.transport.pause_reading()
+        else:
+            self.transport.resume_reading()
+
     def connection_made(self, transport):
         self.transport = transport
 
     def data_received(self, bytes data):
         self.received += PyBytes_GET_SIZE(data)
-        self.relay.touch()
-        if self.other.transport is not None:
+        if not self.relay.is_joined:
+            self.early = data if self.early is None else self.early + data
+            self.transport.pause_reading()
+        elif self.other.transport is not None:
+            self.relay.touch()
             self.other.transport.write(data)
 
     def eof_received(self):
         cdef object other = self.other.transport
         self.has_ended = True
+        if not self.relay.is_joined:
+            return False
         if other is None or self.other.has_ended or not other.can_write_eof() or not self.transport.can_write_eof():
             return False
         other.write_eof()
@@ -95,7 +121,8 @@ cdef class RelaySide:
     def connection_lost(self, error):
         cdef object other = self.other.transport
         self.transport = None
-        if other is not None:
+        self.is_lost = True
+        if other is not None and self.relay.is_joined:
             if error is not None:
                 other.abort()
             else:

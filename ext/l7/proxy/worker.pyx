@@ -89,6 +89,10 @@ cdef class Worker:
 cdef class ListenerPart:
     """One listener, as its connections see it."""
 
+    def count(self, Py_ssize_t column):
+        """Adds 1 to one of its counters."""
+        self.worker.row.add(self.columns + column, 1)
+
     def __init__(self, Worker worker, settings, Py_ssize_t columns, introduce):
         self.worker = worker
         self.settings = settings
