@@ -66,6 +66,9 @@ def _read(pieces: Pieces, head: RequestHead | ResponseHead, names: Sequence[str]
         assert taken == len(piece)
     if head.state == HeadState.HEAD_REFUSED:
         assert head.refusal
+        # What is asked all the same is empty.
+        assert head.headers() == [] and head.header(b"host") is None
+        assert not any(getattr(head, name) for name in names if name not in ("content_length", "body_kind"))
         return ReadHead(refused=head.reason)
     assert head.refusal == 0
     if head.state == HeadState.HEAD_MORE:

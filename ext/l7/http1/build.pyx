@@ -16,13 +16,16 @@ from l7.http1.fields cimport (
     field_traits,
     folded_char,
 )
-from l7.http1.head cimport HEADER_DROPPED, Head, Header, first_of, has_field
+from l7.http1.head cimport HEAD_COMPLETE, HEADER_DROPPED, Head, Header, first_of, has_field
 from l7.http1.output cimport Output, output_close, output_open, put, put_crlf, put_decimal
 
 cdef enum:
     SP = 32
     # More than all that is written besides what is handed in: start line, framing, Connection, Expect.
     FIXED = 256
+
+# Of a 405 (RFC 9110 15.5.6): what the rule `method_not_allowed` leaves.
+cdef bytes ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -169,6 +172,8 @@ cpdef bytes build_request(RequestHead head, bytes target, bytes host, Overrides 
     cdef uint64_t replaced = 0
     cdef uint32_t i
     cdef size_t size = head.head.length + head.head.count + len(lines) + FIXED
+    if head.state != HEAD_COMPLETE:
+        raise ValueError("there is no request to build from: its head is not complete")
     if target is not None:
         size += len(target)
     if host is not None:
@@ -212,6 +217,8 @@ cpdef bytes build_response(ResponseHead head, int body_kind, int64_t length, Ove
                            bytes date, int flags):
     cdef Output output
     cdef Head* source = &head.head
+    if head.state != HEAD_COMPLETE:
+        raise ValueError("there is no answer to build from: its head is not complete")
     output_open(&output, source.length + source.count + len(lines) + len(date) + FIXED)
     put(&output, b"HTTP/1.1 ", 9)
     put_decimal(&output, head.status)
@@ -241,6 +248,8 @@ cpdef bytes build_answer(int status, bytes content_type, bytes body, bytes lines
     cdef bint has_body = status >= 200 and status != 204 and status != 304
     if status_line is None:
         status_line = b"HTTP/1.1 %d \r\n" % status
+    if status == 405 and b"allow:" not in lines.lower():
+        lines += ALLOW
     output_open(&output, len(status_line) + len(content_type) + len(body) + len(lines) + len(date) + FIXED)
     put(&output, status_line, len(status_line))
     put(&output, date, len(date))

@@ -54,6 +54,8 @@ cdef struct Head:
 
 # `head` is all zero bytes before. `max_bytes` is at least enough for a first line of `max_line`.
 cdef void head_open(Head* head, uint32_t max_bytes, uint32_t max_line, uint32_t max_headers) noexcept nogil
+# No headers: those of a head that is refused may stand in bytes that are gone.
+cdef void head_forget(Head* head) noexcept nogil
 # Ready for the next one; memory is kept.
 cdef void head_clear(Head* head) noexcept nogil
 # The same, and memory is given back.

@@ -39,11 +39,15 @@ cdef void head_open(Head* head, uint32_t max_bytes, uint32_t max_line, uint32_t 
     head_clear(head)
 
 
-cdef void head_clear(Head* head) noexcept nogil:
-    head.length = 0
+cdef void head_forget(Head* head) noexcept nogil:
     head.count = 0
     head.fields = 0
     head.repeated = 0
+
+
+cdef void head_clear(Head* head) noexcept nogil:
+    head_forget(head)
+    head.length = 0
     head.at = 0
     head.searched = 0
     head.line_at = 0

@@ -32,6 +32,7 @@ cdef class RequestHead:
     cdef object _path
     cdef object _id
     cdef object _make_id
+    cdef void _forget(self) noexcept nogil
     cdef int _finish(self) noexcept nogil
     cdef int _read_host(self) noexcept nogil
     cdef int _read_path(self) noexcept nogil

@@ -4,7 +4,7 @@ Every refusal is a row of `l7.http1.rules`, which names the section.
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeASCII, PyUnicode_DecodeUTF8
-from libc.string cimport memcmp, memmove
+from libc.string cimport memmove, memset
 
 from l7.http1.authority cimport read_authority
 from l7.http1.connection cimport CONNECTION_UPGRADE, persists, read_connection
@@ -20,6 +20,7 @@ from l7.http1.head cimport (
     has_field,
     head_clear,
     head_fields,
+    head_forget,
     head_gather,
     head_keep,
     head_line,
@@ -69,6 +70,7 @@ cdef class RequestHead:
                   uint32_t header_count=100, make_id=None):
         self._make_id = make_id
         head_open(&self.head, header_bytes, request_line, header_count)
+        self._forget()
 
     def __dealloc__(self):
         head_release(&self.head)
@@ -77,6 +79,7 @@ cdef class RequestHead:
         head_clear(&self.head)
         self.state = HEAD_MORE
         self.refusal = REFUSED_NOT
+        self._forget()
         self._method = self._target = self._host = self._path = self._id = None
 
     cdef void release(self):
@@ -106,9 +109,22 @@ cdef class RequestHead:
         if head.refusal != REFUSED_NOT:
             state = HEAD_REFUSED
             used[0] = 0
+            self._forget()
         self.refusal = head.refusal
         self.state = state
         return state
+
+    cdef void _forget(self) noexcept nogil:
+        """Nothing is known: what is asked of a head that is not complete is empty, and nothing points anywhere."""
+        head_forget(&self.head)
+        memset(&self.line, 0, sizeof(self.line))
+        self.authority_at = self.path_at = 0
+        self.authority_length = self.host_length = self.path_length = 0
+        self.method_number = METHOD_OTHER
+        self.version = 0
+        self.content_length = -1
+        self.is_chunked = self.keeps_alive = self.expects_continue = False
+        self.is_idempotent = self.asks_upgrade = False
 
     cdef int _finish(self) noexcept nogil:
         cdef int options

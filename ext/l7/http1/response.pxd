@@ -28,5 +28,6 @@ cdef class ResponseHead:
     # The same, and memory is given back: for connections that are idle.
     cdef void release(self) noexcept nogil
 
+    cdef void _forget(self) noexcept nogil
     cdef int _finish(self) noexcept nogil
     cdef int _read_status_line(self, const char* base) noexcept nogil

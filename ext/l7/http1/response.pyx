@@ -13,6 +13,7 @@ from l7.http1.head cimport (
     has_field,
     head_clear,
     head_fields,
+    head_forget,
     head_gather,
     head_keep,
     head_line,
@@ -34,6 +35,7 @@ cdef enum:
 cdef class ResponseHead:
     def __cinit__(self, *, uint32_t status_line=8 << 10, uint32_t header_bytes=32 << 10, uint32_t header_count=100):
         head_open(&self.head, header_bytes, status_line, header_count)
+        self._forget()
 
     def __dealloc__(self):
         head_release(&self.head)
@@ -43,6 +45,7 @@ cdef class ResponseHead:
         self.state = HEAD_MORE
         self.refusal = REFUSED_NOT
         self.for_head = for_head
+        self._forget()
 
     cdef void release(self) noexcept nogil:
         self.clear(False)
@@ -71,9 +74,19 @@ cdef class ResponseHead:
         if head.refusal != REFUSED_NOT:
             state = HEAD_REFUSED
             used[0] = 0
+            self._forget()
         self.refusal = head.refusal
         self.state = state
         return state
+
+    cdef void _forget(self) noexcept nogil:
+        """Nothing is known: what is asked of a head that is not complete is empty, and nothing points anywhere."""
+        head_forget(&self.head)
+        self.status = self.version = 0
+        self.phrase_at = self.phrase_length = 0
+        self.content_length = -1
+        self.is_chunked = self.keeps_alive = self.switches = False
+        self.body_kind = BODY_NONE
 
     cdef int _read_status_line(self, const char* base) noexcept nogil:
         cdef const char* line = base + self.head.line_at

@@ -256,6 +256,22 @@ def test_edits_of_an_answer():
     ]
 
 
+def test_nothing_is_built_from_half_a_head():
+    head, reply = RequestHead(), ResponseHead()
+    head.feed(b"GET / HTTP/1.1\r\nA: b\r\n")
+    with pytest.raises(ValueError, match="not complete"):
+        build_request(head, None, None, None, None, b"", 0)
+    with pytest.raises(ValueError, match="not complete"):
+        build_response(reply, BodyKind.BODY_NONE, 0, None, b"", b"", 0)
+
+
+def test_a_405_says_what_is_allowed():
+    allow = b"\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+    assert allow in build_answer(405, b"text/plain", b"", b"", b"", 0, False)
+    own = build_answer(405, b"text/plain", b"", b"ALLOW: GET\r\n", b"", 0, False)
+    assert own.lower().count(b"allow:") == 1
+
+
 def test_answers_of_the_proxys_own():
     text = b"text/plain"
     assert build_answer(503, text, b"sorry", b"A: b\r\n", DATE, CLOSE, False) == (
