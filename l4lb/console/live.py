@@ -144,16 +144,23 @@ class View:
     def _table(self, rows: list[Json]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
         chosen = self.board.sortable[self.sort]
+        wholes = [row[self.board.measures.whole] for row in rows]
+        names = [
+            whole if row["backend"] is None else f"  {row['backend']}"
+            for whole, row in zip(wholes, rows, strict=True)
+        ]
         for heading, key in self.board.columns:
             mark = " ▾" if key == chosen else ""
             table.add_column(
-                heading + mark, justify="left" if key in ("backend", "state") else "right", no_wrap=True
+                heading + mark,
+                justify="left" if key in ("backend", "state") else "right",
+                no_wrap=True,
+                # On a narrow terminal other columns are cut: without its name a row says nothing.
+                min_width=max(map(len, names), default=0) if key == "backend" else None,
             )
         table.add_column(self.board.line_heading, no_wrap=True)
-        for row in rows:
-            whole = row[self.board.measures.whole]
+        for whole, name, row in zip(wholes, names, rows, strict=True):
             line = sparkline(self.rates.history(whole, row["backend"]), _SPARK)
-            name = whole if row["backend"] is None else f"  {row['backend']}"
             cells = [name, *(_cell(row.get(key)) for _, key in self.board.columns[1:])]
             style = "bold" if row["backend"] is None else None
             table.add_row(*(Text(cell) for cell in cells), Text(line, style="cyan"), style=style)

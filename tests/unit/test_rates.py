@@ -129,8 +129,8 @@ class FakeClient:
         return self.now[2]
 
 
-def shown(view: View, height: int | None = None) -> str:
-    console = Console(width=200, record=True, file=StringIO())
+def shown(view: View, height: int | None = None, width: int = 200) -> str:
+    console = Console(width=width, record=True, file=StringIO())
     console.print(view.render(height))
     return console.export_text()
 
@@ -167,3 +167,11 @@ def test_keys_sort_scroll_pause_and_quit():
 
 def test_a_view_without_a_daemon_yet_can_be_shown():
     assert "waiting for a daemon" in shown(View(BOARD, 1.0))
+
+
+def test_a_narrow_terminal_shows_whole_names():
+    view = View(BOARD, 1.0)
+    view.sample(FakeClient((1, 5.0, [row("10.2.0.11:8080", 10)])))
+    text = shown(view, 20, width=80)
+    assert "  10.2.0.11:8080 " in text
+    assert max(map(len, text.splitlines())) <= 80
