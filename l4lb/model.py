@@ -308,6 +308,8 @@ class Service:
     """That of backends which have none of their own."""
     one_packet: bool = False
     """No datagram is remembered: each is scheduled."""
+    python: str | None = None
+    """A scheduler of the user's, `package.module:Class`; `scheduler` stands in where it has no answer."""
     health: HealthCheck | None = None
     passive: PassiveCheck | None = None
     on_down: OnDown = OnDown.KEEP

@@ -14,9 +14,12 @@ from l4lb.model import Datapath, L4Config, OnFailure
 from l4lb.net.machine import machine_key as net_machine_key
 from l4lb.net.nft import LearningRule
 from l4lb.net.probe import Host
+from l4lb.net.userscheduler import Schedulers
 
 
-def make_designer(config: L4Config, datapath: Datapath, host: Host, key: bytes) -> Designer:
+def make_designer(
+    config: L4Config, datapath: Datapath, host: Host, key: bytes, schedulers: Schedulers
+) -> Designer:
     """What is fixed for the life of a daemon with this configuration on this host."""
     workers = config.workers or len(os.sched_getaffinity(0))
     if not host.has("nft-hash"):
@@ -36,7 +39,8 @@ def make_designer(config: L4Config, datapath: Datapath, host: Host, key: bytes) 
         defragments=host.has("nft-defrag"),
         fast_path=datapath is Datapath.OFFLOAD and host.has("nft-netdev"),
     )
-    return Designer(key, datapath, plan, AddressPool(config.masquerade.addresses))
+    pool = AddressPool(config.masquerade.addresses)
+    return Designer(key, datapath, plan, pool, custom=schedulers.of)
 
 
 def learning_rules() -> list[LearningRule]:

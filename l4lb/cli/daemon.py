@@ -25,7 +25,7 @@ from l4lb.cli.flowviews import FlowPage, count_flows, flow_page
 from l4lb.cli.keeper import Keeper
 from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.cli.watch import Watch
-from l4lb.control.config import parse_config
+from l4lb.control.config import parse_placed
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
 from l4lb.control.member import Key
 from l4lb.control.prometheus import render_metrics
@@ -52,6 +52,7 @@ from l4lb.net.privilege import demand_net_admin
 from l4lb.net.probe import choose_datapath, probe_host
 from l4lb.net.routes import find_paths
 from l4lb.net.slowpath import SlowPath
+from l4lb.net.userscheduler import Schedulers
 from l4lb.net.worker import Worker
 
 _EXPIRE_EVERY_S = 0.25
@@ -67,7 +68,8 @@ class Daemon:
         self.started = time.monotonic()
         self.failures: list[str] = []
         self.datapath = Datapath.AUTO
-        self.first_config = load(config_path)
+        self._schedulers = Schedulers()
+        self.first_config = load(config_path, self._schedulers)
         self._lock = RunLock(lock_path(socket_path))
         self._journal: Journal | None = None
         self._admin = AdminServer(self, socket_path)
@@ -118,7 +120,7 @@ class Daemon:
             host = probe_host()
             self.datapath = choose_datapath(host, config.datapath)
             self._journal = Journal(journal_path(self.socket_path))
-            self._designer = make_designer(config, self.datapath, host, key)
+            self._designer = make_designer(config, self.datapath, host, key, self._schedulers)
             self._design = self._designer.design(
                 config,
                 SlotRegistry(),
@@ -260,6 +262,14 @@ class Daemon:
         while True:
             await asyncio.sleep(_EXPIRE_EVERY_S)
             self._crew.expire()
+            for service, failures, trouble in self._schedulers.complaints(time.monotonic()):
+                log(
+                    "the scheduler failed",
+                    level=logging.WARNING,
+                    service=service,
+                    times=failures,
+                    why=trouble,
+                )
 
     # Changing --------------------------------------------------------------------------------------
 
@@ -310,7 +320,7 @@ class Daemon:
         return removed
 
     def _load_again(self) -> L4Config:
-        config = load(self.config_path)
+        config = load(self.config_path, self._schedulers)
         self._refuse_fixed(config)
         return config
 
@@ -363,7 +373,7 @@ class Daemon:
         async with self._keeper.lock:
             if self.datapath is Datapath.REFERENCE:
                 raise L4lbError("the datapath reference cannot hand its queues over; restart the daemon")
-            self._refuse_fixed(load(self.config_path))
+            self._refuse_fixed(load(self.config_path, self._schedulers))
             await asyncio.to_thread(try_program, "check", "--config", str(self.config_path))
             await self._admin.stop()
             await self._metrics.stop()
@@ -457,6 +467,7 @@ class Daemon:
             "trouble": self._keeper.trouble,
             **self._flow_counts(),
             **views.kernel_counters(),
+            "scheduler_failures": self._schedulers.failures(),
             "untracked_sources": self._crew.untracked_sources,
             "crowded_out_affinities": self._crew.crowded_out_affinities,
             "service_states": views.service_states(self._keeper.roster),
@@ -520,9 +531,13 @@ class Daemon:
         )
 
 
-def load(path: Path) -> L4Config:
-    """The configuration in a file; ConfigError says what is wrong and where."""
-    return parse_config(read_config(path), str(path))
+def load(path: Path, schedulers: Schedulers | None = None) -> L4Config:
+    """The configuration in a file; ConfigError says what is wrong and where. What users have written to
+    schedule by is loaded into `schedulers`, where these are given."""
+    placed = parse_placed(read_config(path), str(path))
+    if schedulers is not None:
+        schedulers.load(placed)
+    return placed.value
 
 
 def _log_withdrawals(before: frozenset[Address], design: Design) -> None:

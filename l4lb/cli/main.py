@@ -103,8 +103,10 @@ def check(config: Path, strict: bool, as_json: bool) -> None:
     from l4lb.control.advice import locate
     from l4lb.control.config import parse_placed
     from l4lb.net.files import read_config
+    from l4lb.net.userscheduler import Schedulers
 
     placed = parse_placed(read_config(config), str(config))
+    Schedulers().load(placed)
     warnings = locate(placed)
     services = len(placed.value.services)
     backends = sum(not backend.sorry for service in placed.value.services for backend in service.backends)

@@ -158,7 +158,7 @@ def service_rows(scene: Scene) -> Iterator[Json]:
             "service": service.name,
             "listen": [str(listen) for listen in service.listens],
             "forward": str(service.forward),
-            "scheduler": str(service.scheduler),
+            "scheduler": _scheduler(service),
             **standings[service.name],
             **{key: _total(own, key) for key in _SUMMED},
         }
@@ -196,6 +196,10 @@ def service_states(roster: Roster) -> dict[str, int]:
 def _age(since_s: float | None, now_s: float) -> float | None:
     """Seconds since then; None where there was no change."""
     return round(max(now_s - since_s, 0.0), 1) if since_s else None
+
+
+def _scheduler(service: Service) -> str:
+    return f"python:{service.python}" if service.python else str(service.scheduler)
 
 
 def _total(rows: Sequence[Json], key: str) -> int | None:
@@ -263,7 +267,7 @@ def explain(scene: Scene, client: str, listen: str) -> Json:
         "listen": f"{_endpoint(address, port)}/{protocol.name.lower()}",
         "service": service.name if service else None,
         "forward": str(service.forward) if service else None,
-        "scheduler": str(service.scheduler) if service else None,
+        "scheduler": _scheduler(service) if service else None,
         "state": f"{standing.state}: {standing.why}" if standing else None,
         "verdict": decision.verdict.name.lower(),
         "reason": decision.reason.name.lower(),

@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from l4lb.control.expand import FrontendKey, LookupCache, Surroundings, expand, frontend_indices, needs_paths
+from l4lb.control.expand import (
+    Custom,
+    FrontendKey,
+    LookupCache,
+    Surroundings,
+    expand,
+    frontend_indices,
+    needs_paths,
+    no_custom,
+)
 from l4lb.control.member import Key
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.rule_plan import RulePlan
@@ -50,6 +59,7 @@ class Designer:
     plan: RulePlan
     pool: AddressPool
     lookups: LookupCache = field(default_factory=LookupCache)
+    custom: Custom = no_custom
 
     def design(
         self,
@@ -80,6 +90,7 @@ class Designer:
             workers=self.plan.workers,
             paths=paths,
             pool=self.pool,
+            custom=self.custom,
         )
         known = frontend_indices(previous) if previous else indices
         table = expand(config, slots, around, lookups=self.lookups, indices=known)

@@ -10,7 +10,7 @@ The configuration has passed `l4lb.control.conflicts`: nothing overlaps, and eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple, Protocol
@@ -19,6 +19,7 @@ from l4lb.control.pool import AddressPool, Path
 from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane import hashing as native_hashing
+from l4lb.dataplane.custom import Guard
 from l4lb.dataplane.table import BackendEntry, PortRange, ReplyFrontend, ReplySegment, ServiceEntry, Table
 from l4lb.model import Address, Backend, Forward, L4Config, OnFailure, OnNoBackend, Scheduler, Service
 
@@ -87,6 +88,14 @@ class LookupCache:
         return [self._tables[lookup] for lookup in lookups]
 
 
+Custom = Callable[[Service], Guard | None]
+"""The user's own scheduler of a service, if it has one that is loaded."""
+
+
+def no_custom(_: Service) -> None:
+    """Where no code of users is run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What an expansion depends on besides the configuration: the host, and how the daemon runs.
@@ -102,6 +111,7 @@ class Surroundings:
     workers: int = 1
     paths: Mapping[Address, Path] = field(default_factory=dict)
     pool: AddressPool = field(default_factory=AddressPool)
+    custom: Custom = no_custom
 
 
 def needs_paths(forward: Forward) -> bool:
@@ -148,6 +158,7 @@ def expand(
                 affinity_prefix=_affinity_prefix(service),
                 affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
                 one_packet=service.one_packet,
+                custom=around.custom(service),
             )
             for service, backends, table in zip(config.services, entries, tables, strict=True)
         ),

@@ -65,6 +65,11 @@ _STATUS_COUNTERS = (
     ("passed", "l4lb_passed_packets_total", "Packets let through without a decision (on_failure: pass)."),
     ("icmp_excess", "l4lb_icmp_excess_packets_total", "ICMP errors beyond the rate limit."),
     (
+        "scheduler_failures",
+        "l4lb_scheduler_failures_total",
+        "New flows that a scheduler written in Python had no answer for.",
+    ),
+    (
         "untracked_sources",
         "l4lb_untracked_source_flows_total",
         "Flows that no limit of a source could be kept for.",

@@ -46,6 +46,7 @@ _KEYS = (
     "backends",
 )
 _NAME = re.compile(r"[a-z0-9_.-]+")
+_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 class _By(StrEnum):
@@ -74,7 +75,12 @@ def _parse_service(field: Field) -> PlacedService:
     if not listens:
         raise keys["listen"].error("the list is empty; add an endpoint such as 203.0.113.10:80/tcp")
     forward = keys["forward"].choice(Forward) if "forward" in keys else Forward.NAT
-    scheduler = keys["scheduler"].choice(Scheduler) if "scheduler" in keys else Scheduler.MAGLEV
+    scheduler = Scheduler.MAGLEV
+    python = None
+    if "scheduler" in keys and keys["scheduler"].is_mapping():
+        python = _parse_python(keys["scheduler"])
+    elif "scheduler" in keys:
+        scheduler = keys["scheduler"].choice(Scheduler)
     on_failure = keys["on_failure"].choice(OnFailure) if "on_failure" in keys else OnFailure.DROP
     allow = _parse_networks(keys["allow"]) if "allow" in keys else []
     deny = _parse_networks(keys["deny"]) if "deny" in keys else []
@@ -91,6 +97,7 @@ def _parse_service(field: Field) -> PlacedService:
         backends=tuple(backend for backend, _ in backends),
         forward=forward,
         scheduler=scheduler,
+        python=python,
         on_failure=on_failure,
         allow=tuple(network for network, _ in allow),
         deny=tuple(network for network, _ in deny),
@@ -131,6 +138,16 @@ def _with_changes(service: Service, keys: dict[str, Field]) -> Service:
             else service.drain_timeout_s
         ),
     )
+
+
+def _parse_python(field: Field) -> str:
+    """The class is not looked for here: reading a configuration runs no code."""
+    what = "a class such as package.module:Class"
+    field = field.keys(("python",), required=("python",))["python"]
+    text = field.text(what)
+    if not _CLASS.fullmatch(text):
+        raise field.error(f"must be {what}, not {quoted(text)}")
+    return text
 
 
 def _parse_affinity(field: Field, version: int) -> Affinity:

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from l4lb.dataplane.custom import Guard
 from l4lb.dataplane.decision import State
 from l4lb.model import Forward, Scheduler
 
@@ -89,6 +90,7 @@ class ServiceEntry:
     last one went, for `affinity_ms` milliseconds from that. `one_packet` remembers no UDP flow: every
     datagram is scheduled (not with masquerade, whose answers need a flow). With `rejects` clients are told
     where no backend takes new flows.
+    `custom` chooses in place of the scheduler, which stands in where it has no answer.
     """
 
     name: str
@@ -104,6 +106,7 @@ class ServiceEntry:
     affinity_ms: int = 0
     one_packet: bool = False
     rejects: bool = False
+    custom: Guard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,13 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from l4lb.dataplane.custom import Guard
 from l4lb.dataplane.decision import State
 from l4lb.dataplane.selection import Order, Selection
 from l4lb.dataplane.table import MAX_SLOTS, Table, Timeouts
 from l4lb.model import Forward, Protocol, Scheduler
 from tests.support.packets import packed, patch, tcp, udp
+from tests.support.schedulers import Moody
 from tests.support.tables import Slots, Svc, make_table
 from tests.support.twins import FIRST_PORT, Twins, Workers
 
@@ -107,6 +109,7 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
             one_packet=draw(st.sampled_from([False, False, True])),
             rejects=draw(st.booleans()),
         )
+        service = replace(service, custom=draw(CUSTOM))
         chosen.append(replace(service, kernel_seed=draw(st.sampled_from([None, None, 0, 0xFFFF_FFFF]))))
     return tuple(chosen)
 
@@ -115,6 +118,8 @@ LIMITS = st.sampled_from([*[(0, 0)] * 5, (4, 0), (0, 6), (2, 5)])
 SOURCES = st.sampled_from(
     [("198.18.0.0/15", "100::/64"), ("10.2.0.1/32", "fd00::1/128"), ("0.0.0.0/1", "fd00::/8")]
 )
+CUSTOM = st.sampled_from([*[None] * 5, Guard(Moody("any"))])
+"""Without a state of its own, for both cores ask it."""
 MOST = st.sampled_from([("",), ("", " max1", " max5"), (" max1", " max2")])
 """Connections that backends of a service may have."""
 AFFINITIES = st.sampled_from([*[(0, 0)] * 3, (32, 1_000), (24, 400), (128, 150), (1, 2_000)])

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from itertools import pairwise
 
+from l4lb.dataplane.custom import Guard
 from l4lb.dataplane.reference.hashing import maglev_permutation, maglev_table
 from l4lb.dataplane.table import (
     BackendEntry,
@@ -54,6 +55,7 @@ class Svc:
     kernel_seed: int | None = None
     affinity: tuple[int, int] = (0, 0)
     one_packet: bool = False
+    custom: Guard | None = None
     rejects: bool = False
 
 
@@ -155,6 +157,7 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
         *service.affinity,
         service.one_packet,
         service.rejects,
+        service.custom,
     )
 
 

@@ -66,6 +66,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "passed": 0,
         "icmp_excess": 0,
         "untracked_sources": 0,
+        "scheduler_failures": 0,
         "reasons": {"flow": 10, "no_backend": 2},
         "icmp": {"to_backend": 3, "no_flow": 1},
         "reassembly": {"fragments": 6, "reassembled": 3, "failed": 0},

@@ -168,7 +168,8 @@ cdef class Balancer:
         new.number_services(&self.core.key)
         self.shared.learn(new)
         old = self.compiled
-        self.lock()
+        with nogil:  # who holds it may be waiting for the GIL
+            self.lock()
         self.core.rules = &new.rules
         self.compiled = new
         self.unlock()
@@ -493,7 +494,8 @@ cdef class Balancer:
         known = words.Reason.__members__
         reasons = [(known[name], count) for name, count in counted["reasons"].items() if name in known]
         slots = [(int(number), *seen) for number, seen in counted["slots"].items()]
-        self.lock()
+        with nogil:
+            self.lock()
         try:
             for reason, count in reasons:
                 self.core.reason_counts[<int>reason] += <uint64_t>count

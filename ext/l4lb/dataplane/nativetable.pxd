@@ -79,6 +79,7 @@ cdef struct ServiceView:
     bint shares_hash        # with the kernel: places of `lookup` are found by `kernel_hash`
     uint32_t kernel_seed
     bint one_packet         # datagrams are not remembered
+    void* custom            # a `Guard`, which the table's source keeps alive; NULL: none
     bint rejects            # clients are told where no backend takes new flows
     bint has_affinity
     uint64_t affinity_ms
@@ -142,6 +143,7 @@ cdef struct Rules:
     uint32_t new_flows
     uint16_t gue_port
     pthread_mutex_t turns
+    bint foresees           # set under `turns`: what is chosen now is only a preview
     uint32_t* cursors       # by service
     int64_t* currents       # by entry, for smooth weighted round-robin
     int64_t* spare          # as large, for a preview to put them back

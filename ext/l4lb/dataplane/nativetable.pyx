@@ -135,6 +135,7 @@ cdef class NativeTable:
             service.kernel_seed = s.kernel_seed or 0
             service.one_packet = s.one_packet and service.forward != FORWARD_MASQUERADE
             service.rejects = s.rejects
+            service.custom = NULL if s.custom is None else <void*>s.custom
             service.has_affinity = s.affinity_prefix != 0
             service.affinity_ms = s.affinity_ms
             service.affinity_masks[0] = load_addr(make_mask(s.affinity_prefix, 4))
@@ -244,7 +245,8 @@ cdef class NativeTable:
         cdef Rules* new = &self.rules
         cdef int before, after
         places = {s.name: i for i, s in enumerate(previous.source.services)}
-        pthread_mutex_lock(&old.turns)
+        with nogil:  # who holds it may be waiting for the GIL
+            pthread_mutex_lock(&old.turns)
         for after, s in enumerate(self.source.services):
             before = places.get(s.name, -1)
             if before >= 0 and same_service(old, before, new, after):

@@ -183,7 +183,9 @@ cdef int preview_turn(Core* core, const Candidate* candidate) noexcept nogil:
     cdef uint32_t cursor = rules.cursors[candidate.service]
     cdef int slot
     memcpy(rules.spare, rules.currents + service.first, size)
+    rules.foresees = True
     slot = choose(rules, &core.table, &core.key, candidate.service, candidate.hash, &candidate.packet)
+    rules.foresees = False
     rules.cursors[candidate.service] = cursor
     memcpy(rules.currents + service.first, rules.spare, size)
     return slot

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from l4lb.dataplane.nativetable cimport (
+    BackendView,
     IN_ORDER,
     MAGLEV,
     POWER_OF_TWO,
@@ -10,7 +11,10 @@ from l4lb.dataplane.nativetable cimport (
     WEIGHTED_LEAST_CONNECTIONS,
     WEIGHTED_ROUND_ROBIN,
 )
+from l4lb.dataplane.packet cimport dump_addr, swap16
 from l4lb.dataplane.sources cimport source_hash
+
+from l4lb.dataplane.custom import Candidate, NewFlow
 
 cdef enum:
     TRIES = 16      # places that a hash names, before full backends are passed over in their order
@@ -20,6 +24,10 @@ cdef int choose(Rules* rules, const FlowTable* table, const Key* key, int servic
                 const Packet* packet) noexcept nogil:
     cdef const ServiceView* view = rules.services + service
     cdef int turn
+    if view.custom != NULL:
+        turn = ask_custom(rules, table, view, hash, packet)
+        if turn >= 0:
+            return rules.slots[view.first + <uint32_t>turn]
     if view.scheduler == MAGLEV:
         return look_on(rules, table, view, number_of(view, hash, packet))
     if view.scheduler == SOURCE_HASH:
@@ -27,6 +35,35 @@ cdef int choose(Rules* rules, const FlowTable* table, const Key* key, int servic
         return look_on(rules, table, view, number_of(view, hash, packet))
     turn = take_turn(rules, table, service, hash)
     return turn if turn < 0 else rules.slots[view.first + <uint32_t>turn]
+
+
+cdef int ask_custom(const Rules* rules, const FlowTable* table, const ServiceView* view, uint64_t hash,
+                    const Packet* packet) noexcept with gil:
+    """The number, among the backends with weight, that the user's scheduler chooses; -1 where it chooses none."""
+    cdef const BackendView* backend
+    cdef uint32_t i
+    cdef uint16_t slot
+    guard = <object>view.custom
+    numbers = []
+    candidates = []
+    for i in range(view.count):
+        slot = rules.slots[view.first + i]
+        if not has_room(rules, table, slot):
+            continue
+        backend = rules.backends + slot
+        numbers.append(i)
+        candidates.append(Candidate(
+            dump_addr(&backend.address, backend.family), swap16(backend.port_be), rules.weights[view.first + i],
+            backend.max_connections, table.slot_flows[slot], table.slot_active[slot], table.slot_open[slot],
+        ))
+    if not candidates:
+        return -1
+    flow = NewFlow(
+        dump_addr(&packet.source, packet.protocol), swap16(packet.sport_be),
+        dump_addr(&packet.destination, packet.protocol), swap16(packet.dport_be), packet.protocol & 0x7F, hash,
+    )
+    picked = guard.foresee(flow, candidates) if rules.foresees else guard.pick(flow, candidates)
+    return -1 if picked is None else numbers[picked]
 
 
 cdef int look_on(const Rules* rules, const FlowTable* table, const ServiceView* view, uint32_t number) noexcept nogil:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, replace
 
+from l4lb.dataplane.custom import NewFlow
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
 from l4lb.dataplane.reference import carry, states
 from l4lb.dataplane.reference.carry import Arrival, Chosen, Reply
@@ -310,7 +311,7 @@ class Balancer:
         if is_tcp and not packet.flags & states.SYN:
             slot = choice.look_up(hash_, client)
         else:
-            chosen, keeps = self._schedule(service, choice, hash_, client, now_ms)
+            chosen, keeps = self._schedule(service, choice, hash_, key, now_ms)
             if chosen is None:
                 return Reason.BACKENDS_FULL
             slot = chosen
@@ -343,19 +344,20 @@ class Balancer:
         return Reason.REJECTED
 
     def _schedule(
-        self, service: ServiceEntry, choice: Choice, hash_: int, client: Endpoint, now_ms: int
+        self, service: ServiceEntry, choice: Choice, hash_: int, key: FlowKey, now_ms: int
     ) -> tuple[int | None, bool]:
         """The slot for a new flow, None where all are full, and whether its client's last one has chosen
         it."""
+        client, flow = Endpoint(key.client, key.client_port), NewFlow(*key, hash_)
         if not service.affinity_prefix:
-            return choice.choose(hash_, client), False
+            return choice.choose(hash_, client, flow), False
         return self._shared.affinities.choose(
             service,
             client.address,
             self._key,
             now_ms,
             choice.has_room,
-            lambda: choice.choose(hash_, client),
+            lambda: choice.choose(hash_, client, flow),
         )
 
     def _from_pool(self, arrival: Arrival, table: Table, flow: FlowEntry) -> Decision:

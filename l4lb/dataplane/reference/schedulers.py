@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 
+from l4lb.dataplane.custom import Candidate, NewFlow
 from l4lb.dataplane.kernelhash import kernel_hash
 from l4lb.dataplane.reference.counters import SharedCounters
 from l4lb.dataplane.reference.hashing import scale, siphash
@@ -23,17 +24,23 @@ class Choice:
         self._scheduler = service.scheduler
         self._limits = {backend.slot: backend.max_connections for backend in service.backends}
         self._lookup = array("H", service.lookup)
+        self._custom = service.custom
         self._kernel_seed = service.kernel_seed
         self._key = key
         self._shared = shared
         weights = tuple((backend.slot, backend.weight) for backend in self.backends)
         self._turn = shared.turn(service.name, (service.scheduler, weights))
 
-    def choose(self, hash_: int, client: Endpoint) -> int | None:
+    def choose(self, hash_: int, client: Endpoint, flow: NewFlow) -> int | None:
         """The slot for a new flow of `client`, None where every backend is full. At least one backend must
         have weight."""
         if not any(self.has_room(backend.slot) for backend in self.backends):
             return None
+        if self._custom is not None:
+            numbers = self._from(0)
+            picked = self._custom.pick(flow, [self._candidate(self.backends[i]) for i in numbers])
+            if picked is not None:
+                return self.backends[numbers[picked]].slot
         match self._scheduler:
             case Scheduler.ROUND_ROBIN:
                 return self._round_robin().slot
@@ -51,6 +58,14 @@ class Choice:
                 return self._look_on(siphash(self._key, client.address), client)
             case Scheduler.MAGLEV:
                 return self._look_on(hash_, client)
+
+    def _candidate(self, backend: BackendEntry) -> Candidate:
+        counts = (
+            self._shared.flows(backend.slot),
+            self._shared.active(backend.slot),
+            self._shared.open(backend.slot),
+        )
+        return Candidate(backend.address, backend.port, backend.weight, backend.max_connections, *counts)
 
     def has_room(self, slot: int) -> bool:
         """Whether the backend in `slot` may have one connection more."""
