@@ -57,7 +57,7 @@ def _head(path: Path) -> list[str]:
         f"Made from {path.name} by l7lb import-nginx; comments name its lines.",
         "Sent to backends in any case: X-Forwarded-For, -Proto, -Host, -Port, X-Real-IP and Forwarded.",
         "What clients say in them is replaced, unless they come from trusted_proxies.",
-        "Connections to backends are kept and used again.",
+        "Connections to backends are kept and used again; their Server header is passed on.",
     ]
 
 

@@ -20,6 +20,7 @@ from l7.nginx.source import Directive, Scope
 from l7.nginx.upstreams import Upstreams
 from l7.nginx.words import expression, replacement, template, unescape, variables
 from l7.nginx.yamltext import Noted
+from l7.routing.paths import escape_path
 
 Route = dict[str, Any]
 Path = Any
@@ -115,13 +116,28 @@ class Locations:
         routes: list[Route] = []
         for one in scope.here("if"):
             routes += self._if(one, scope, path)
-        rewrites = [one for one in scope.here("rewrite") if not self._redirects(one, path, routes)]
+        rewrites = [one for one in scope.here("rewrite") if not self._redirects(one, path, scope, routes)]
         if any(_is_for_all(route, path) for route in routes):
             return routes
         main = self._main(path, scope, location, rewrites, is_rest=bool(routes))
         main = {"match": {"path": Noted(path, location.place)}, **main}
         routes += self._with_access(main, scope)
+        if "pool" in main or "split" in main:
+            routes += self._with_slash(path, scope, location)
         return routes
+
+    def _with_slash(self, path: Path, scope: Scope, location: Directive) -> list[Route]:
+        """nginx sends requests for `/x` to `/x/`, where that is a location that leads to a backend."""
+        prefix = path if isinstance(path, str) else path.get("prefix", "")
+        if len(prefix) < 2 or not prefix.endswith("/"):
+            return []
+        bare = prefix[:-1]
+        if any(one.name == "location" and one.args[-1] == bare for one in self._server.directives):
+            return []
+        match = {"path": Noted({"exact": bare}, f"{location.place} nginx's default")}
+        to = escape_path(prefix).decode().replace("$", "$$")
+        redirect = {"to": f"{to}$is_args$args", "status": 301}
+        return [{"match": match, "redirect": redirect, **self._answer_headers(scope)}]
 
     def _main(
         self, path: Path, scope: Scope, location: Directive, rewrites: list[Directive], *, is_rest: bool
@@ -146,14 +162,14 @@ class Locations:
             self._remarks.sweep([served])
         elif served or not is_rest:
             self._remarks.lost(served or location, "files are not served here, the answer is 404")
-        return {"respond": 404}
+        return {"respond": 404, **self._answer_headers(scope)}
 
     def _proxied(self, passed: Directive, path: Path, scope: Scope, rewrites: list[Directive]) -> Route:
         try:
             route = self._destination(passed, path, scope, rewritten=bool(rewrites))
         except ValueError as error:
             self._remarks.lost(passed, f"{str(error).partition(';')[0]}; the answer is 502")
-            return {"respond": 502}
+            return {"respond": 502, **self._answer_headers(scope)}
         if rewrites:
             self._rewrite(rewrites, route)
         headers = read_request_headers(scope, _proxy_host(passed), self._fixed, passed, self._remarks)
@@ -242,7 +258,8 @@ class Locations:
 
     def _with_access(self, main: Route, scope: Scope) -> list[Route]:
         """A route for those that may, and one that tells the others 403."""
-        refused: Route = {"match": dict(main["match"]), "respond": 403}
+        match = {"path": main["match"]["path"]}
+        refused: Route = {"match": match, "respond": 403, **self._answer_headers(scope)}
         asked = [one for name in _AUTHENTICATION if (one := scope.one(name)) and one.first != "off"]
         for one in asked:
             self._remarks.lost(
@@ -310,7 +327,7 @@ class Locations:
 
     # -- rewrites
 
-    def _redirects(self, rewrite: Directive, path: Path, routes: list[Route]) -> bool:
+    def _redirects(self, rewrite: Directive, path: Path, scope: Scope, routes: list[Route]) -> bool:
         """Whether a rewrite sends the client elsewhere; then its route is added."""
         if len(rewrite.args) < 2:
             return False
@@ -328,14 +345,15 @@ class Locations:
             return True
         match = {"path": Noted(where, rewrite.place)} if where is not None else {}
         has_groups = isinstance(where, dict) and "regex" in where
-        route: Route = {"match": match, "redirect": self._to(rewrite, to, status, groups=has_groups)}
+        redirect = self._to(rewrite, to, status, groups=has_groups)
+        route: Route = {"match": match, "redirect": redirect, **self._answer_headers(scope)}
         routes.append(_before_all(route) if _is_first(path) else route)
         return True
 
     def _rewrite_of_server(self, rewrite: Directive) -> list[Route]:
         rewrite.is_known = True
         routes: list[Route] = []
-        if self._redirects(rewrite, None, routes):
+        if self._redirects(rewrite, None, self._server, routes):
             return routes
         target = self._target(rewrite)
         if target is None:
@@ -392,7 +410,7 @@ class Locations:
             if one.name == "return":
                 route = {"match": Noted(asked, condition.place), **self._answer(one, inner, None)}
                 routes.append(_before_all(route) if _is_first(path) else route)
-            elif one.name == "rewrite" and self._redirects(one, path, routes):
+            elif one.name == "rewrite" and self._redirects(one, path, inner, routes):
                 one.is_known = True
                 made = routes.pop()
                 both = {**asked, **made["match"]} if "path" not in asked or path is None else asked

@@ -148,7 +148,14 @@ _NEEDLESS: dict[tuple[str, ...], str] = {
         "absolute_redirect",
         "merge_slashes",
     ): "no files are served",
-    ("map_hash_max_size", "map", "geo", "split_clients"): "nothing that was carried over uses it",
+    (
+        *("ssl_protocols", "ssl_ciphers", "ssl_certificate", "ssl_certificate_key", "ssl_client_certificate"),
+        *("ssl_verify_client", "ssl_reject_handshake"),
+    ): "no listener ends TLS with it",
+    (
+        *("map_hash_max_size", "map", "geo", "split_clients", "proxy_set_header", "proxy_redirect"),
+        *("proxy_pass_header", "proxy_ssl_verify", "proxy_ssl_name", "proxy_ssl_server_name"),
+    ): "nothing that was carried over uses it",
     (
         "keepalive_requests",
         "keepalive_time",

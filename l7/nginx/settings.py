@@ -129,7 +129,12 @@ def _retries(scope: Scope, tries: int, remarks: Remarks, notes: dict[str, str]) 
 
 def _response_headers(scope: Scope, remarks: Remarks) -> dict[str, Any]:
     edits: dict[str, Any] = {}
-    hidden = [one.first for one in scope.all("proxy_hide_header") if _is_name(one, remarks)]
+    passed = {one.first.lower() for one in scope.all("proxy_pass_header")}
+    hidden = [
+        one.first
+        for one in scope.all("proxy_hide_header")
+        if one.first.lower() not in passed and _is_name(one, remarks)
+    ]
     if hidden:
         edits["remove"] = hidden
     added: dict[str, Any] = {}
