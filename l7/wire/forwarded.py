@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
 from l7.wire.peer import Peer
 from l7.wire.rfc7239 import Node, parse_elements, parse_node
@@ -26,6 +27,10 @@ Line = tuple[bytes, bytes, bytes | None]
 """A header: name, value, None; or name, what stands before the client's Host, what stands behind it."""
 
 MAX_HOPS = 32
+
+LONGEST_KEPT = 512
+"""Bytes of headers up to which what was found is kept (1024 times) for the next request that says the same: a
+client sends more than one, and to read the addresses takes 20 µs."""
 
 _SCHEME = re.compile(rb"https?", re.IGNORECASE)
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -37,6 +42,24 @@ class HasHeaders(Protocol):
 
     def header(self, name: bytes, /) -> bytes | None:
         """The value of a header, several joined; `name` in lower case."""
+
+
+class Said(NamedTuple):
+    """What a request says of its client; None for headers that are not there."""
+
+    chain: bytes | None
+    schemes: bytes | None
+    hosts: bytes | None
+    ports: bytes | None
+    elements: bytes | None
+
+    def size(self) -> int:
+        """In bytes."""
+        return sum([len(value) for value in self if value is not None])
+
+
+NAMES = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", b"forwarded")
+"""Of the headers, in the order of `Said`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +81,34 @@ def believe(request: HasHeaders, peer: Peer, trust: Trust) -> tuple[Peer, tuple[
 
     `peer` itself is the client where nothing is said of another.
     """
-    chain = request.header(b"x-forwarded-for")
-    elements = request.header(b"forwarded")
-    described = None if elements is None else parse_elements(elements)
+    said = Said(*[request.header(name) for name in NAMES])
+    if said.size() > LONGEST_KEPT:
+        return _believe(said, peer, trust)
+    client, lines = _believe_kept(said, _without_port(peer), trust)
+    if client.port == 0 and client.packed == peer.packed:
+        client = replace(client, port=peer.port)
+    return client, lines
+
+
+@lru_cache(maxsize=1024)
+def _without_port(peer: Peer) -> Peer:
+    """What connections of one proxy have in common, so that what was found for one serves the others."""
+    return replace(peer, port=0)
+
+
+def _believe(said: Said, peer: Peer, trust: Trust) -> tuple[Peer, tuple[Line, ...]]:
+    chain = said.chain
+    described = None if said.elements is None else parse_elements(said.elements)
     if chain is not None:
-        hops = _hops_of_lists(chain, request)
+        hops = _hops_of_lists(chain, said.schemes)
     else:
         hops = _hops_of_elements(described or ())
         chain = b", ".join([hop.node.address.encode("ascii") for hop in hops])
+    elements = said.elements
     if elements is None or described is None:
         elements = b", ".join([b"for=" + hop.node.value for hop in hops])
     found = _client(hops, peer, trust)
-    scheme = found.scheme if hops else _last(request, b"x-forwarded-proto", _SCHEME)
+    scheme = found.scheme if hops else _last(said.schemes, _SCHEME)
     own = peer.address.encode("ascii")
     client = Peer(
         found.node.address,
@@ -82,9 +121,12 @@ def believe(request: HasHeaders, peer: Peer, trust: Trust) -> tuple[Peer, tuple[
         chain + b", " + own if chain else own,
         peer.tls,
     )
-    host = found.host or _last(request, b"x-forwarded-host", _HOST)
-    port = _last(request, b"x-forwarded-port", _PORT) or b"%d" % peer.local_port
+    host = found.host or _last(said.hosts, _HOST)
+    port = _last(said.ports, _PORT) or b"%d" % peer.local_port
     return client, _lines(client, peer, host, port, elements + b", " if elements else b"")
+
+
+_believe_kept = lru_cache(maxsize=1024)(_believe)
 
 
 def _client(hops: Sequence[Hop], peer: Peer, trust: Trust) -> Hop:
@@ -95,10 +137,10 @@ def _client(hops: Sequence[Hop], peer: Peer, trust: Trust) -> Hop:
     return hops[0] if hops else Hop(Node(peer.address, peer.packed, peer.port))
 
 
-def _hops_of_lists(chain: bytes, request: HasHeaders) -> list[Hop]:
+def _hops_of_lists(chain: bytes, protocols: bytes | None) -> list[Hop]:
     """Of X-Forwarded-For, as far from its right end as it holds addresses. X-Forwarded-Proto goes along with
     it; its first item is for all that are further to the left."""
-    schemes = _items(request.header(b"x-forwarded-proto"))
+    schemes = _items(protocols)
     hops: list[Hop] = []
     for item in reversed(_items(chain)):
         node = parse_node(item)
@@ -134,9 +176,9 @@ def _items(value: bytes | None) -> list[bytes]:
     return [item.strip(b" \t") for item in (value or b"").rsplit(b",", MAX_HOPS)[-MAX_HOPS:]]
 
 
-def _last(request: HasHeaders, name: bytes, shape: re.Pattern[bytes]) -> bytes | None:
+def _last(value: bytes | None, shape: re.Pattern[bytes]) -> bytes | None:
     """What the peer itself wrote: the last item, if it has the right shape."""
-    item = _items(request.header(name))[-1]
+    item = _items(value)[-1]
     return item if shape.fullmatch(item) else None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from l7.http1.build import Forwarding
 from l7.wire.forwarded import MAX_HOPS, believe, lines_of
@@ -176,6 +179,60 @@ def test_a_long_chain_is_not_walked_to_its_end():
     assert believe(Request(x_forwarded_for=chain), PROXY, TRUST)[0].address == "1.1.1.1"
     assert believe(Request(x_forwarded_for=chain + ", 10.0.0.2"), PROXY, TRUST)[0].address == "10.0.0.2"
     assert told(Request(x_forwarded_for=chain + ", 10.0.0.2"))["X-Forwarded-For"].startswith("1.1.1.1, ")
+
+
+def test_what_was_found_for_one_connection_serves_another_of_the_same_proxy():
+    other = make_peer("web", b"http", ("10.0.0.1", 50000), ("10.0.0.9", 8080))
+    said = Request(x_forwarded_for="unknown")
+    assert believe(said, PROXY, TRUST)[0] == replace(PROXY, forwarded_for=b"unknown, 10.0.0.1")
+    assert believe(said, other, TRUST)[0].port == 50000
+    said = Request(x_forwarded_for="203.0.113.5")
+    assert believe(said, PROXY, TRUST) == believe(said, other, TRUST)
+    elsewhere = make_peer("web", b"http", ("10.0.0.2", 50000), ("10.0.0.9", 8080))
+    assert believe(said, elsewhere, TRUST)[0].forwarded_for == b"203.0.113.5, 10.0.0.2"
+    assert believe(said, PROXY, Trust([]))[0].address == "203.0.113.5"
+
+
+WORDS = st.sampled_from(
+    [
+        "1.1.1.1",
+        "10.0.0.2",
+        "2001:db8::1",
+        "[::1]",
+        ":80",
+        ",",
+        ", ",
+        ";",
+        "for=",
+        "proto=https",
+        "host=",
+        '"',
+        "\\",
+        "x",
+    ]
+)
+VALUES = st.one_of(st.none(), st.lists(WORDS, max_size=12).map("".join), st.text("\t !~\xff", max_size=5))
+
+
+@given(VALUES, VALUES, VALUES, VALUES, VALUES)
+def test_whatever_a_trusted_peer_says_has_an_answer(chain, schemes, hosts, ports, elements):
+    said = {
+        "x_forwarded_for": chain,
+        "x_forwarded_proto": schemes,
+        "x_forwarded_host": hosts,
+        "x_forwarded_port": ports,
+        "forwarded": elements,
+    }
+    request = Request(**{name: value for name, value in said.items() if value is not None})
+    peer, lines = believe(request, PROXY, TRUST)
+    assert ip_address(peer.address).packed == peer.packed
+    assert peer.scheme in (b"http", b"https")
+    values = {name: (before if after is None else before + b"a" + after) for name, before, after in lines}
+    assert values[b"X-Real-IP"] == peer.address.encode()
+    assert values[b"X-Forwarded-For"].endswith(b"10.0.0.1")
+    written = parse_elements(values[b"Forwarded"])
+    assert written is not None
+    assert written[-1] == {b"for": b"10.0.0.1", b"proto": b"http", b"host": b"a"}
 
 
 def test_trust():
