@@ -30,6 +30,7 @@ MODULES = {
     "offload": "offload",
     "flood": "flood",
     "idle": "idle",
+    "l7": "http",
     "flows": "flows",
     "reload": "reload",
 }
