@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t
 cpdef enum WorkerColumn:
     WORKER_CONNECTIONS      # clients', open now
     WORKER_TUNNELS          # upgraded or passed through, open now
-    WORKER_LOG_LINES_LOST   # nobody read the log
+    WORKER_LOG_LINES_LOST   # since nobody took them; stays as long as the worker
     WORKER_COLUMNS
 
 

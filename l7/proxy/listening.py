@@ -16,6 +16,7 @@ from l7.proxy.worker import ListenerPart
 
 _BACKLOG = 4096
 _ACCEPTED_AT_ONCE = 64
+_AFTER_ERROR_S = 0.5
 
 Admit = Callable[[socket.socket], Awaitable[None]]
 
@@ -121,6 +122,11 @@ class Listening:
             try:
                 sock, _ = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                # No descriptors or no memory are left: asked again when some may be.
+                self._close()
+                self._loop.call_later(_AFTER_ERROR_S, self.check_room)
                 return
             sock.setblocking(False)
             task = self._loop.create_task(self._take(self._admit, sock))

@@ -14,7 +14,7 @@ from typing import Any
 
 from l7.balancing.pool import Pool
 from l7.balancing.server import Server, State
-from l7.counters import Row
+from l7.counters import Row, WorkerColumn
 from l7.model import Backend, BackendAddress, L7Config, Listener
 from l7.proxy.admission import Admission
 from l7.proxy.answers import read_pages
@@ -132,9 +132,7 @@ class Proxy:
         worker.is_finishing = True
         for connection in list(worker.connections):
             connection.finish()
-        for upstream in worker.upstreams.values():
-            for server in upstream.pool.servers:
-                server.idle.close()
+        self._close_kept()
         changed = asyncio.Event()
         worker.on_change = changed.set
         deadline_s = None if within_s is None else self._loop.time() + within_s
@@ -145,6 +143,11 @@ class Proxy:
                     await changed.wait()
         except TimeoutError:
             self._stop()
+
+    def _close_kept(self) -> None:
+        for pool in self._parts.pools.values():
+            for server in pool.servers:
+                server.idle.close()
 
     def _has_work(self) -> bool:
         return bool(
@@ -166,6 +169,7 @@ class Proxy:
             listening.close()
         self._worker.is_finishing = True
         self._stop()
+        self._close_kept()
         if self._ticking is not None:
             self._ticking.cancel()
         if self._log is not None:
@@ -184,6 +188,8 @@ class Proxy:
         if self._log is not None and now_s >= self._flushed_s + _FLUSH_S:
             self._log.flush()
             self._flushed_s = now_s
+            lost = self._parts.layout.worker + WorkerColumn.WORKER_LOG_LINES_LOST
+            self._parts.row[lost] = self._log.lost
         self._ticking = self._loop.call_later(TICK_S, self._tick)
 
     # -- changes

@@ -27,6 +27,7 @@ import h11
 import uvloop
 
 from l7.balancing.pool import Pool
+from l7.balancing.sessions import SessionTable
 from l7.http1.rules import RULES
 from l7.model import AccessLog as LogSettings
 from l7.model import Backend as BackendSettings
@@ -287,6 +288,7 @@ class Rig:
         members: tuple[BackendSettings, ...] = (),
         context: ssl.SSLContext | None = None,
         backend_context: ssl.SSLContext | None = None,
+        table: SessionTable | None = None,
     ) -> None:
         self._directory = TemporaryDirectory()
         self.log_path = Path(self._directory.name) / "access.log"
@@ -300,6 +302,7 @@ class Rig:
             access_log=LogSettings(self.log_path, LogFormat.JSON),
         )
         self.config = replace(self.config, **(config or {}))
+        self._table = table
         self._contexts = {"web": context} if context else {}
         self._backend_contexts = {"p": backend_context} if backend_context else {}
 
@@ -307,7 +310,9 @@ class Rig:
         config = self.config
         self.layout = Layout(config, [rule.name for rule in RULES])
         self.counters = self.layout.counters(1)
-        self.pools = {pool.name: Pool(pool, b"0123456789abcdef", Random(1)) for pool in config.pools}
+        self.pools = {
+            pool.name: Pool(pool, b"0123456789abcdef", Random(1), table=self._table) for pool in config.pools
+        }
         parts = Parts(
             config,
             Router(config.routes),

@@ -42,7 +42,9 @@ cdef class ClientConnection(Exchange):
     cdef bint was_made
     cdef uint64_t requests
     cdef double idle_since_s
+    # Deadlines: of the head or of what Exchange waits for; of the body; of the client's taking of the answer.
     cdef double stage_due_s
+    cdef double body_due_s
     cdef double write_due_s
     cdef size_t unsent          # bytes, when the client was last seen to take nothing
 
@@ -56,5 +58,6 @@ cdef class ClientConnection(Exchange):
     cdef void _give_up_head(self)
     cdef void _close(self)
     cdef void _linger(self)
+    cdef void _set_body_due(self, bint is_awaited)
     cdef void _arm(self)
     cdef void _idle_due(self, double now_s)

@@ -40,7 +40,7 @@ cdef class ClientConnection(Exchange):
         self.head = RequestHead(request_line=worker.request_line, header_bytes=worker.header_bytes,
                                 header_count=worker.header_count)
         self.phase = HEAD
-        self.stage_due_s = self.write_due_s = self.total_due_s = NEVER
+        self.stage_due_s = self.body_due_s = self.write_due_s = self.total_due_s = NEVER
         listener.open += 1
         worker.row.add(listener.columns + LISTENER_CONNECTIONS_TOTAL, 1)
         worker.row.add(listener.columns + LISTENER_CONNECTIONS, 1)
@@ -184,17 +184,21 @@ cdef class ClientConnection(Exchange):
         self.requests += 1
         self.keeps_client = head.keeps_alive and self.requests < self.worker.max_requests
         self.is_body_over = not head.is_chunked and head.content_length <= 0
-        if self.is_body_over:
-            self.set_stage(NEVER)
-        else:
+        self.stage_due_s = NEVER
+        if not self.is_body_over:
             if self.body is None:
                 self.body = BodyReader()
             self.body.begin(BODY_CHUNKED if head.is_chunked else BODY_LENGTH, head.content_length)
-            self.set_stage(now + self.worker.body_s)
+            self.body_due_s = now + self.worker.body_s
         if self.worker.believe is not None:
             told = self.worker.believe(head, self.own_peer)
             self.peer, self.forwarding = told or (self.own_peer, self.own_forwarding)
-        self.start(now)
+        try:
+            self.start(now)
+        except Exception as error:
+            context = {"message": "a request could not be routed", "exception": error, "protocol": self}
+            self.worker.loop.call_exception_handler(context)
+            self.fail(END_ERROR)
         self._arm()
 
     cdef size_t _read_body(self, bytes data, size_t at):
@@ -212,7 +216,7 @@ cdef class ClientConnection(Exchange):
         if self.way is not None and 0 <= self.way.max_body < <long long>self.body.received:
             self.fail(END_TOO_LARGE)
             return at
-        self.set_stage(NEVER if self.body.is_over else clock_s() + self.way.body_s)
+        self._set_body_due(not self.body.is_over and not self.pauses)
         self.take_body(piece, self.body.is_over)
         return at + used
 
@@ -239,9 +243,7 @@ cdef class ClientConnection(Exchange):
         if not self.pauses and self.transport is not None:
             self.transport.pause_reading()
         self.pauses |= why
-        if not self.is_body_over and self.phase == BUSY:
-            # Not the client is waited for.
-            self.set_stage(NEVER)
+        self._set_body_due(False)
 
     cdef void resume(self, int why):
         if not self.pauses & why:
@@ -249,8 +251,15 @@ cdef class ClientConnection(Exchange):
         self.pauses &= ~why
         if not self.pauses and self.transport is not None:
             self.transport.resume_reading()
-            if not self.is_body_over and self.phase == BUSY:
-                self.set_stage(clock_s() + self.way.body_s)
+            self._set_body_due(not self.is_body_over and self.phase == BUSY)
+
+    cdef void _set_body_due(self, bint is_awaited):
+        """While the client is not read it is not the one that is waited for."""
+        if is_awaited:
+            self.body_due_s = clock_s() + (self.worker.body_s if self.way is None else self.way.body_s)
+            self._arm()
+        else:
+            self.body_due_s = NEVER
 
     cdef void set_stage(self, double due_s):
         self.stage_due_s = due_s
@@ -293,15 +302,7 @@ cdef class ClientConnection(Exchange):
         self.rest = None
         self.phase = TUNNEL
         self.worker.wheel.forget(self)
-        self._uncount()
         self.transport = None
-        if transport is None or backend is None:
-            # One of them has gone in the same breath.
-            for one in (transport, backend):
-                if one is not None:
-                    one.abort()
-            self.abandon(END_CLIENT_CLOSED if transport is None else END_BACKEND_BROKEN)
-            return
         relay = Relay(self.worker, self.way.upgraded_s, self.on_tunnel_end)
         transport.write(rest)
         if waiting:
@@ -310,12 +311,18 @@ cdef class ClientConnection(Exchange):
         if self.is_half_closed:
             relay.client.eof_received()
 
+    def on_tunnel_end(self, Relay relay):
+        """Called by the tunnel that this connection has become."""
+        self._uncount()
+        self.leave_tunnel(relay.end, relay.client.received, relay.backend.received)
+        self.worker.forget(self)
+
     # -- the end
 
     cdef void _close(self):
         """Closes the connection when all that was written has been sent."""
         self.phase = CLOSING
-        self.total_due_s = NEVER
+        self.body_due_s = self.total_due_s = NEVER
         self.rest = None
         if self.transport is None:
             return
@@ -325,7 +332,7 @@ cdef class ClientConnection(Exchange):
 
     cdef void _linger(self):
         self.phase = LINGER
-        self.total_due_s = NEVER
+        self.body_due_s = self.total_due_s = NEVER
         self.rest = None
         self.unsent = 0
         if self.transport is None:
@@ -337,8 +344,12 @@ cdef class ClientConnection(Exchange):
 
     def finish(self):
         """The worker takes no more requests: closes the connection as soon as that breaks nothing."""
-        if self.phase == HEAD and self.idle_since_s and not self.requests:
-            self._close()
+        if self.phase == HEAD and self.idle_since_s:
+            if self.requests:
+                # Its next request may be on its way.
+                self.set_stage(clock_s() + SOON_S)
+            else:
+                self._close()
 
     def stop(self):
         """Closes the connection now."""
@@ -350,7 +361,8 @@ cdef class ClientConnection(Exchange):
     # -- time
 
     cdef void _arm(self):
-        self.worker.wheel.set(self, min(self.stage_due_s, min(self.write_due_s, self.total_due_s)))
+        self.worker.wheel.set(self, min(min(self.stage_due_s, self.body_due_s),
+                                        min(self.write_due_s, self.total_due_s)))
 
     cdef void on_due(self, double now_s):
         cdef size_t unsent
@@ -368,6 +380,9 @@ cdef class ClientConnection(Exchange):
         if self.total_due_s <= now_s:
             self.total_due_s = NEVER
             self.fail(END_TOTAL_TIMEOUT)
+        elif self.body_due_s <= now_s:
+            self.body_due_s = NEVER
+            self.fail(END_BODY_TIMEOUT)
         elif self.stage_due_s <= now_s:
             self.stage_due_s = NEVER
             if self.phase == HEAD:

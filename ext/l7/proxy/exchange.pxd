@@ -68,12 +68,14 @@ cdef class Exchange(Front):
     # An answer of our own in place of the backend's; where one was begun it is cut off.
     cdef void fail(self, int end)
     cdef void answer(self, int status, int end, bytes content_type, bytes body, bytes lines)
+    # The tunnel that the request has become is no more; bytes of either side.
+    cdef void leave_tunnel(self, int end, uint64_t from_client, uint64_t from_backend)
 
     # -- done by the client's side
     cdef void write(self, object data)
     cdef void pause(self, int why)
     cdef void resume(self, int why)
-    # What the client's side waits for now, and how long at most.
+    # Until when a place, or a connection to a backend, is waited for.
     cdef void set_stage(self, double due_s)
     # The answer is whole.
     cdef void on_complete(self)

@@ -129,6 +129,10 @@ cdef class Exchange(Front):
         """Called by `open_connection`."""
         cdef double now_s = clock_s()
         self.connecting = None
+        if back.transport is None:
+            # It was closed as soon as it stood.
+            self._connect_failed(END_CONNECT_FAILED)
+            return
         self.connected_s = now_s
         self._send(back, now_s)
 
@@ -145,8 +149,6 @@ cdef class Exchange(Front):
             self.connecting.cancel()
             self.connecting = None
             self._connect_failed(END_CONNECT_TIMEOUT)
-        elif not self.is_body_over:
-            self.fail(END_BODY_TIMEOUT)
 
     cdef void _connect_failed(self, int end):
         self.worker.row.add(self.lane.columns + BACKEND_CONNECT_FAILURES_TOTAL, 1)
@@ -163,7 +165,7 @@ cdef class Exchange(Front):
         if self.request is None:
             self.request = self._build_request()
         self.sent_s = now_s
-        self.set_stage(NEVER if self.is_body_over else now_s + way.body_s)
+        self.set_stage(NEVER)
         if self.held is None:
             back.send(self.request)
         else:
@@ -393,19 +395,17 @@ cdef class Exchange(Front):
         self.back = None
         self.on_tunnel(back, head + rest)
 
-    def on_tunnel_end(self, relay):
-        """Called by the tunnel that this request has become."""
-        self.bytes_in = relay.from_client
-        self.bytes_out = relay.from_backend
+    cdef void leave_tunnel(self, int end, uint64_t from_client, uint64_t from_backend):
+        self.bytes_in = from_client
+        self.bytes_out = from_backend
         self._leave_backend(OK)
-        self._account(relay.end)
-        self.worker.forget(self)
+        self._account(end)
 
     # -- the end
 
     cdef void fail(self, int end):
         cdef int status = status_of_end(end)
-        if self.is_begun:
+        if self.is_begun and self.answer_head is None:
             self._stop()
             self._account(end)
             self.on_cut()

@@ -1,0 +1,144 @@
+"""The end of a worker, which breaks nothing that is under way; and what may change while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+import pytest
+
+from l7.model import Backend as BackendSettings
+from l7.model import BackendAddress
+from tests.support.proxying import LOCALHOST, Backend, Exchange, Rig, answer, get, ok, post, proxied
+
+
+@proxied
+async def test_what_is_under_way_is_finished_and_the_client_told_to_go():
+    async def handle(exchange: Exchange) -> None:
+        await exchange.head()
+        arrived.set()
+        await go_on.wait()
+        await exchange.send(ok(b"late"))
+
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+    async with Backend(handle) as backend, Rig(backend) as rig, await rig.connect() as client:
+        await client.send(get())
+        await arrived.wait()
+        finishing = asyncio.create_task(rig.proxy.finish(None))
+        await asyncio.sleep(0)
+        go_on.set()
+        reply = await client.reply()
+        assert (reply.body, reply.keeps) == (b"late", False)
+        assert await client.rest() == b""
+        await finishing
+
+
+@proxied
+async def test_a_kept_connection_may_still_bring_a_request_that_was_on_its_way():
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig, await rig.connect() as client:
+        await client.send(get())
+        assert (await client.reply()).keeps
+        finishing = asyncio.create_task(rig.proxy.finish(None))
+        await client.send(get())
+        reply = await client.reply()
+        assert (reply.status, reply.keeps) == (200, False)
+        await finishing
+
+
+@proxied
+async def test_kept_connections_without_requests_do_not_hold_up_the_end():
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig:
+        async with await rig.connect() as used, await rig.connect() as fresh:
+            await used.send(get())
+            await used.reply()
+            await rig.proxy.finish(None)
+            assert await used.rest() == await fresh.rest() == b""
+        with pytest.raises(ConnectionRefusedError):
+            rig._sock.close()
+            await rig.connect()
+
+
+@proxied
+async def test_what_does_not_end_in_time_is_cut_off():
+    async def handle(exchange: Exchange) -> None:
+        await exchange.head()
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await exchange.read()
+
+    async with Backend(handle) as backend, Rig(backend) as rig, await rig.connect() as client:
+        await client.send(get())
+        await client.reader.readuntil(b"abc")
+        await rig.proxy.finish(0.05)
+        with pytest.raises((h11.RemoteProtocolError, ConnectionResetError)):
+            await client.reply()
+        assert rig.ends() == {"shutdown": 1}
+
+
+@proxied
+async def test_a_full_listener_lets_connections_wait():
+    two = {"max_connections": 2}
+    async with (
+        Backend(answer(ok())) as backend,
+        Rig(backend, listener=two) as rig,
+        await rig.connect() as first,
+        await rig.connect() as second,
+    ):
+        for client in (first, second):
+            await client.send(get())
+            assert (await client.reply()).status == 200
+        async with await rig.connect() as third:
+            await third.send(get())
+            waiting = asyncio.create_task(third.reply())
+            await asyncio.sleep(0.05)
+            assert not waiting.done()
+            assert rig.proxy.describe()["connections"] == 2
+            await first.__aexit__()
+            assert (await waiting).status == 200
+
+
+@proxied
+async def test_backends_change_while_requests_flow():
+    async with Backend(answer(ok(b"one"))) as one, Backend(answer(ok(b"two"))) as two, Rig(one) as rig:
+        assert (await rig.ask(get())).body == b"one"
+        name = f"127.0.0.1:{two.port}"
+        names = {"pool": "p", "backend": name}
+        added = {"do": "add", **names, "host": "127.0.0.1", "port": two.port, "is_name": False}
+        rig.proxy.apply({**added, "weight": 1, "spare": 0})
+        assert {(await rig.ask(get())).body for _ in range(4)} == {b"one", b"two"}
+        first = {"pool": "p", "backend": f"127.0.0.1:{one.port}"}
+        rig.proxy.apply({"do": "state", **first, "state": "draining", "weight": 1, "why": "test"})
+        assert {(await rig.ask(get())).body for _ in range(4)} == {b"two"}
+        rig.proxy.apply({"do": "state", **first, "state": "up", "weight": 1, "why": ""})
+        rig.proxy.apply({"do": "remove", **names})
+        assert {(await rig.ask(get())).body for _ in range(4)} == {b"one"}
+        backends = rig.proxy.apply({"do": "ask", "id": 1, "what": "describe"})["pools"]["p"]["backends"]
+        assert list(backends) == [first["backend"]]
+        assert backends[first["backend"]]["active"] == 0
+
+
+@proxied
+async def test_a_name_is_asked_at_the_addresses_it_has_now():
+    async with Backend(answer(ok(b"one"))) as one, Backend(answer(ok(b"two"))) as two:
+        member = BackendSettings(BackendAddress("backend.test", one.port))
+        async with Rig(members=(member,)) as rig:
+            assert (await rig.ask(get())).status == 503
+            for backend, body in ((one, b"one"), (two, b"two")):
+                endpoints = {
+                    "pool": "p",
+                    "backend": member.name,
+                    "addresses": [[str(LOCALHOST), backend.port]],
+                }
+                rig.proxy.apply({"do": "endpoints", **endpoints})
+                assert {(await rig.ask(get())).body for _ in range(3)} == {body}
+
+
+@proxied
+async def test_messages_about_what_is_gone_do_nothing():
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig:
+        for message in (
+            {"do": "state", "pool": "nowhere", "backend": "x", "state": "up", "weight": 1},
+            {"do": "remove", "pool": "p", "backend": "x"},
+            {"do": "add", "pool": "nowhere", "backend": "x"},
+        ):
+            assert rig.proxy.apply(message) is None
+        assert (await rig.ask(post(b"x"))).status == 200
