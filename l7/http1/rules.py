@@ -54,7 +54,7 @@ RULES = (
         "target",
         400,
         "RFC 9112 3.2",
-        "a target that is no path, no `*` of OPTIONS and no http URI, or has control characters",
+        "a target that is no path, no `*` of OPTIONS and no URI of http or https",
     ),
     Rule("target_not_ascii", 400, "RFC 3986 2", "a byte above 127 in the target"),
     Rule("target_fragment", 400, "RFC 9112 3.2.1", "# in the target"),
@@ -89,7 +89,7 @@ RULES = (
         "connection",
         400,
         "RFC 9110 7.6.1",
-        "a Connection or Upgrade that is no list of tokens, or of more than 32",
+        "a Connection or Upgrade that is no list of tokens, more than 32 options, more than one Upgrade",
     ),
     Rule(
         "connection_names_field",
