@@ -107,7 +107,7 @@ def render_metrics(status: Row, services: Iterable[Row], backends: Iterable[Row]
         *_services(list(services)),
         *_backends(list(backends)),
         *_queues(status["queues"]),
-        *render_process(process),
+        *_process(process),
     ]
     return "".join(families)
 
@@ -126,7 +126,7 @@ def render_sample(name: str, labels: Mapping[str, object], value: float) -> str:
     return f"{name}{_labels(labels)} {_number(value)}\n"
 
 
-def render_process(process: Process) -> Iterator[str]:
+def _process(process: Process) -> Iterator[str]:
     """By the names that client libraries give them, so that ready-made dashboards find them."""
     cpu, memory = process.cpu_s, process.resident_bytes
     yield _one("process_cpu_seconds_total", "counter", "CPU time of the process, user and system.", cpu)

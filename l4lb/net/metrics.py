@@ -32,6 +32,15 @@ def read_process() -> Process:
     )
 
 
+def read_cost(pid: int) -> tuple[float, int]:
+    """CPU seconds and resident bytes of any process. OSError where it is gone."""
+    directory = Path("/proc") / str(pid)
+    fields = (directory / "stat").read_text().rpartition(")")[2].split()
+    pages = int((directory / "statm").read_text().split()[1])
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def metrics_response(text: str) -> web.Response:
     """The answer to a scrape."""
     return web.Response(body=text.encode(), headers={"Content-Type": CONTENT_TYPE})

@@ -7,9 +7,10 @@ are added up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 
-from l4lb.control.prometheus import Process, Row, Sample, render_family, render_process, render_sample
+from l4lb.control.prometheus import Row, Sample, render_family, render_sample
 from l7.process.counts import Counts
 from l7.proxy.layout import Column, Labels
 
@@ -58,8 +59,22 @@ _STATES = ("up", "down", "draining", "disabled", "ejected")
 _Counter = tuple[Column, Labels, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a process costs: `master`, `steward`, `worker 0`."""
+
+    name: str
+    pid: int
+    cpu_s: float
+    resident_bytes: int
+
+
 def render_metrics(
-    counts: Counts, backends: Iterable[Row], status: Row, certificates: Iterable[Row], process: Process
+    counts: Counts,
+    backends: Iterable[Row],
+    status: Row,
+    certificates: Iterable[Row],
+    costs: Iterable[Cost],
 ) -> str:
     """The text of one scrape."""
     families = [
@@ -67,7 +82,7 @@ def render_metrics(
         *_counters(counts),
         *_backends(list(backends)),
         *_certificates(list(certificates)),
-        *render_process(process),
+        *_costs(list(costs)),
     ]
     return "".join(families)
 
@@ -133,6 +148,17 @@ def _certificates(rows: list[Row]) -> Iterator[str]:
         ({"listener": row["listener"], "file": row["file"]}, row["expires_s"]) for row in rows
     ]
     yield _gauge("certificate_expires_seconds", "When the certificate expires, since the epoch.", samples)
+
+
+def _costs(costs: list[Cost]) -> Iterator[str]:
+    def owner(cost: Cost) -> dict[str, object]:
+        return {"process": cost.name, "pid": cost.pid}
+
+    cpu: list[Sample] = [(owner(cost), cost.cpu_s) for cost in costs]
+    text = "CPU time of each process, user and system."
+    yield render_family(_PREFIX + "process_cpu_seconds_total", "counter", text, cpu)
+    memory: list[Sample] = [(owner(cost), cost.resident_bytes) for cost in costs]
+    yield _gauge("process_resident_bytes", "Resident memory of each process.", memory)
 
 
 def _gauge(name: str, text: str, samples: list[Sample]) -> str:

@@ -19,9 +19,8 @@ from l7.process.kit import Belongings
 
 Json = dict[str, Any]
 
-SOCKET, SESSIONS = "socket ", "sessions "
-"""What the names of descriptors begin with."""
 _CHANNEL, _COUNTERS = "channel ", "counters "
+"""What the names of descriptors begin with."""
 
 
 def dump_generation(generation: Generation) -> Json:
@@ -48,13 +47,6 @@ def load_generation(dumped: Json, descriptors: Mapping[str, int], belongings: Be
     for number, pid in dumped["workers"]:
         generation.workers[number] = _child(pid, descriptors, number)
     return generation
-
-
-def beginning_with(prefix: str, descriptors: Mapping[str, int]) -> dict[str, int]:
-    """Those whose names begin so, without it."""
-    return {
-        name.removeprefix(prefix): number for name, number in descriptors.items() if name.startswith(prefix)
-    }
 
 
 def _child(pid: int, descriptors: Mapping[str, int], number: int = 0) -> Child:

@@ -27,13 +27,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from l4lb import __version__
 from l4lb.errors import L4lbError
 from l4lb.net import systemd
-from l4lb.net.adminsite import listen_locally
 from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
 from l4lb.net.logs import log
 from l7.process.blueprint import draw, load_config, read_pems
@@ -41,18 +39,11 @@ from l7.process.certificates import pack_pems
 from l7.process.channel import Channel, ChannelClosedError, Json
 from l7.process.children import CAUGHT, Child, Closable, describe_end
 from l7.process.difference import describe_difference
+from l7.process.estate import Estate, Provision
 from l7.process.generation import Generation
-from l7.process.inheritance import (
-    SESSIONS,
-    SOCKET,
-    beginning_with,
-    descriptors_of,
-    dump_generation,
-    load_generation,
-)
+from l7.process.inheritance import descriptors_of, dump_generation, load_generation
 from l7.process.kit import Belongings
-from l7.process.memory import SharedMemory
-from l7.process.sockets import Endpoint, Sockets, bind
+from l7.process.privileges import raise_open_files
 
 _START_TIMEOUT_S = 30.0
 """How long a coming generation may take until it serves."""
@@ -70,9 +61,7 @@ class Coming:
     """A generation that is not serving yet, and who waits for it."""
 
     generation: Generation
-    made: list[socket.socket]
-    """Sockets that were bound for it."""
-    metrics: tuple[Endpoint, socket.socket] | None
+    provision: Provision
     changes: list[str]
     began_s: float
     asked_by: list[int] = field(default_factory=list)
@@ -83,39 +72,29 @@ class Master:
     """One running proxy. `run` returns when it has stopped."""
 
     def __init__(self, config_path: Path, socket_path: Path) -> None:
-        self.config_path = config_path
-        self.socket_path = socket_path
-        self._sockets = Sockets()
-        self._admin: socket.socket | None = None
-        self._metrics: tuple[Endpoint, socket.socket] | None = None
+        self._estate = Estate(config_path, socket_path)
         self._wake, self._waker = socket.socketpair()
         self._signals: deque[int] = deque()
         self._current: Generation | None = None
         self._coming: Coming | None = None
         self._leaving: list[Generation] = []
-        self._state: Json | None = None
-        """What the steward knew last; the next one begins with it."""
-        self._last_number = 0
-        self._restarts = 0
-        self._sessions: dict[str, SharedMemory] = {}
         self._heard_s = 0.0
         """When the steward said something last."""
         self._retry_s: float | None = None
         """When a generation is tried again, after those of the program before died."""
         self._kill_s: float | None = None
         """Stopping: when what is left is killed."""
-        self._started_s = time.monotonic()
 
     # Life ------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Serves until a signal ends it. L4lbError where it cannot begin; then nothing is left behind."""
         self._catch_signals()
+        raise_open_files()
         try:
             luggage = receive_luggage()
             if luggage is None:
-                refuse_second(self.socket_path)
-                self._admin = listen_locally(self.socket_path)
+                self._estate.open_admin()
                 self._begin(None)
             else:
                 self._take_over(luggage)
@@ -134,9 +113,7 @@ class Master:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
 
     def _has_ended(self) -> bool:
-        if self._kill_s is None or self._leaving:
-            return False
-        return self._current is None or not self._current.workers
+        return self._kill_s is not None and not any(one.workers for one in self._generations())
 
     def _clean_up(self) -> None:
         for generation in self._generations():
@@ -145,9 +122,7 @@ class Master:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(child.pid, 0)
             generation.close()
-        if self._admin is not None:
-            self._admin.close()
-            self.socket_path.unlink(missing_ok=True)
+        self._estate.close()
         signal.set_wakeup_fd(-1)
 
     def _generations(self) -> Iterator[Generation]:
@@ -160,11 +135,9 @@ class Master:
     def _everything(self) -> Iterator[Closable]:
         """All that is open here."""
         yield from (self._wake, self._waker)
-        yield from self._sockets
-        if self._admin is not None:
-            yield self._admin
-        metrics = [self._metrics, self._coming.metrics if self._coming else None]
-        yield from {id(one): one[1] for one in metrics if one is not None}.values()
+        yield from self._estate.everything()
+        if self._coming is not None and self._coming.provision.metrics not in (None, self._estate.metrics):
+            yield self._coming.provision.metrics[1]
         for generation in self._generations():
             for child in generation.children():
                 yield child.channel
@@ -262,7 +235,7 @@ class Master:
         self._kill_s = time.monotonic() + within_s + _GRACE_S
         self._retry_s = None
         log("stopping", within_s=within_s)
-        self._sockets.close()
+        self._estate.sockets.close()
         for generation in self._generations():
             generation.due.clear()
             generation.signal_workers(signal.SIGINT if at_once else signal.SIGTERM)
@@ -281,7 +254,7 @@ class Master:
             case {"say": "failed", "why": why} if is_coming:
                 self._take_back(str(why))
             case {"say": "state", "state": state} if generation is self._current:
-                self._state = state
+                self._estate.state = state
             case {"say": "carried", "generation": number}:
                 self._leaving = [one for one in self._leaving if one.number != number]
                 self._tell_of_children()
@@ -351,7 +324,7 @@ class Master:
             log(f"{who} ended", level=logging.ERROR, pid=pid, how=how)
             self._retry_s = self._retry_s or time.monotonic() + _HEARTBEAT_S
         else:
-            self._restarts += 1
+            self._estate.restarts += 1
             delay_s = generation.plan_restart(child, None if is_steward else child.number)
             log(f"{who} ended and is replaced", level=logging.ERROR, pid=pid, how=how, in_s=delay_s)
         self._tell_of_children()
@@ -363,7 +336,7 @@ class Master:
         for _, number, failures in due:
             if number is None:
                 self._heard_s = now_s
-                child = generation.fork_steward(self._leaving, self._state, failures)
+                child = generation.fork_steward(self._leaving, self._estate.state, failures)
                 generation.tell_steward({"do": "lead"})
                 for leaving in self._leaving:
                     if leaving.is_empty:
@@ -385,7 +358,7 @@ class Master:
     def _tell_of_children(self) -> None:
         if self._current is not None:
             rows = [generation.describe() for generation in self._generations()]
-            message = {"do": "children", "generations": rows, "restarts": self._restarts}
+            message = {"do": "children", "generations": rows, "restarts": self._estate.restarts}
             self._current.tell_steward(message)
 
     # Generations -----------------------------------------------------------------------------------
@@ -409,7 +382,7 @@ class Master:
     def _begin(self, asked: int | None, *, dry_run: bool = False) -> None:
         """Reads the configuration and forks a generation of it. L4lbError, and nothing has changed."""
         began_s = time.monotonic()
-        config = load_config(self.config_path)
+        config = load_config(self._estate.config_path)
         previous = self._current.blueprint if self._current else None
         changes = describe_difference(previous.config, config) if previous else []
         if dry_run:
@@ -417,43 +390,33 @@ class Master:
             self._answer(asked, {"reloaded": False, "changes": changes})
             systemd.notify(READY=1)
             return
-        self._last_number += 1
-        blueprint = draw(config, self._last_number, previous, self._sessions)
-        made = self._sockets.provide(config, blueprint.workers)
-        try:
-            metrics = self._metrics_socket(config.metrics)
-        except L4lbError:
-            self._sockets.discard(made)
-            raise
-        belongings = self._belongings(metrics)
-        generation = Generation(blueprint.ledger, blueprint, belongings)
+        estate = self._estate
+        estate.last_number += 1
+        blueprint = draw(config, estate.last_number, previous, estate.sessions)
+        provision = estate.provide(config, blueprint.workers)
+        metrics = provision.metrics[1] if provision.metrics else None
+        generation = Generation(blueprint.ledger, blueprint, self._belongings(metrics))
         asked_by = [] if asked is None else [asked]
-        self._coming = Coming(generation, made, metrics, changes, began_s, asked_by)
+        self._coming = Coming(generation, provision, changes, began_s, asked_by)
         if blueprint.identity is not None:
-            os.chown(self.socket_path, -1, blueprint.identity.gid)
+            os.chown(estate.socket_path, -1, blueprint.identity.gid)
         for number in range(blueprint.workers):
             generation.fork_worker(number)
         older = [*([self._current] if self._current else []), *self._leaving]
-        generation.fork_steward(older, self._state)
+        generation.fork_steward(older, estate.state)
 
-    def _belongings(self, metrics: tuple[Endpoint, socket.socket] | None) -> Belongings:
-        assert self._admin is not None
+    def _belongings(self, metrics: socket.socket | None) -> Belongings:
+        estate = self._estate
+        assert estate.admin is not None
         return Belongings(
-            self.config_path,
-            self.socket_path,
-            self._started_s,
-            self._sockets,
-            self._admin,
-            metrics[1] if metrics else None,
+            estate.config_path,
+            estate.socket_path,
+            estate.started_s,
+            estate.sockets,
+            estate.admin,
+            metrics,
             self._everything,
         )
-
-    def _metrics_socket(self, endpoint: Endpoint | None) -> tuple[Endpoint, socket.socket] | None:
-        if endpoint is None:
-            return None
-        if self._metrics is not None and self._metrics[0] == endpoint:
-            return self._metrics
-        return endpoint, bind(*endpoint)
 
     def _promote(self) -> None:
         """The coming generation serves: it is the current one, and the one before leaves."""
@@ -478,15 +441,8 @@ class Master:
             self._leaving.append(before)
             if before.is_empty:
                 self._forget(before)
-        if self._metrics is not None and self._metrics is not coming.metrics:
-            self._metrics[1].close()
-        self._metrics = coming.metrics
-        for name, memory in self._sessions.items():
-            if coming.generation.blueprint.sessions.get(name) is not memory:
-                memory.close()
-        self._sessions = coming.generation.blueprint.sessions
-        self._sockets.retire(config)
-        self._current.tell_steward({"do": "lead", "state": self._state})
+        self._estate.settle(coming.provision, coming.generation.blueprint)
+        self._current.tell_steward({"do": "lead", "state": self._estate.state})
         self._tell_of_children()
         log(
             "serving",
@@ -508,9 +464,8 @@ class Master:
             os.waitpid(child.pid, 0)
         coming.generation.close()
         self._coming = None
-        self._sockets.discard(coming.made)
-        if coming.metrics is not None and coming.metrics is not self._metrics:
-            coming.metrics[1].close()
+        if coming.generation.blueprint is not None:
+            self._estate.take_back(coming.provision, coming.generation.blueprint)
         error = L4lbError(f"the new workers did not start: {why}")
         if self._current is None:
             raise error
@@ -538,8 +493,8 @@ class Master:
             return
         systemd.notify_reloading()
         try:
-            load_config(self.config_path)
-            try_program("check", "--config", str(self.config_path))
+            load_config(self._estate.config_path)
+            try_program("check", "--config", str(self._estate.config_path))
             signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
             replace_program(self._pack())
         except (L4lbError, OSError) as error:
@@ -549,54 +504,25 @@ class Master:
 
     def _pack(self) -> Luggage:
         """What the new program needs to know of this one."""
-        assert self._admin is not None
-        endpoint = self._metrics[0] if self._metrics else None
         generations = list(self._generations())
         state = {
+            "estate": self._estate.dump(),
             "generations": [dump_generation(generation) for generation in generations],
-            "steward": self._state,
-            "started_s": self._started_s,
-            "last_number": self._last_number,
-            "restarts": self._restarts,
-            "metrics": [str(endpoint[0]), endpoint[1]] if endpoint else None,
         }
-        descriptors = {f"{SOCKET}{name}": number for name, number in self._sockets.descriptors().items()}
-        descriptors |= {f"{SESSIONS}{name}": memory.descriptor for name, memory in self._sessions.items()}
+        descriptors = self._estate.descriptors()
         for generation in generations:
             descriptors |= descriptors_of(generation)
-        descriptors["admin"] = self._admin.fileno()
-        if self._metrics is not None:
-            descriptors["metrics"] = self._metrics[1].fileno()
         return Luggage(state, descriptors, {})
 
     def _take_over(self, luggage: Luggage) -> None:
         """Goes on where the program before stopped: its processes are children of this one."""
-        state, descriptors = luggage.state, luggage.descriptors
-        self._state = state["steward"]
-        self._started_s = state["started_s"]
-        self._last_number = state["last_number"]
-        self._restarts = state["restarts"]
-        self._sockets.adopt(beginning_with(SOCKET, descriptors))
-        sessions = beginning_with(SESSIONS, descriptors)
-        self._sessions = {name: SharedMemory.adopt(number) for name, number in sessions.items()}
-        self._admin = socket.socket(fileno=descriptors["admin"])
-        if state["metrics"]:
-            address, port = state["metrics"]
-            self._metrics = (ip_address(address), port), socket.socket(fileno=descriptors["metrics"])
-        belongings = self._belongings(self._metrics)
+        estate = self._estate
+        estate.adopt(luggage.state["estate"], luggage.descriptors)
+        belongings = self._belongings(estate.metrics[1] if estate.metrics else None)
         self._current, *self._leaving = (
-            load_generation(dumped, descriptors, belongings) for dumped in state["generations"]
+            load_generation(dumped, luggage.descriptors, belongings)
+            for dumped in luggage.state["generations"]
         )
         self._heard_s = time.monotonic()
         log("replaced", version=__version__, generation=self._current.number)
         self._reload()
-
-
-def refuse_second(path: Path) -> None:
-    """L4lbError where a daemon answers on that admin socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(str(path))
-        except OSError:
-            return
-    raise L4lbError(f"{path}: a daemon is running already; `l7lb status` shows it, or give another --socket")

@@ -11,6 +11,7 @@ import ctypes
 import grp
 import os
 import pwd
+import resource
 import signal
 from dataclasses import dataclass
 
@@ -67,6 +68,12 @@ def end_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it has died already
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def raise_open_files() -> None:
+    """As many open files as this process may have: the usual 1024 are soon used up by connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _prctl(option: int, value: int) -> None:

@@ -9,6 +9,7 @@ every change the master is told what the steward knows, for whoever comes after 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -24,7 +25,7 @@ from aiohttp import web
 from l4lb import __version__
 from l4lb.errors import CapabilityError, ConfigError, L4lbError
 from l4lb.net.logs import log
-from l4lb.net.metrics import read_process
+from l4lb.net.metrics import read_cost
 from l7.process import views
 from l7.process.admin import serve_admin, serve_metrics
 from l7.process.certificates import Certificates, replace_certificates
@@ -32,7 +33,7 @@ from l7.process.channel import Channel, Json
 from l7.process.children import unblock_signals
 from l7.process.counts import Counts, count, spare_label
 from l7.process.explain import explain
-from l7.process.exposition import render_metrics
+from l7.process.exposition import Cost, render_metrics
 from l7.process.kit import StewardKit
 from l7.process.links import Link, Links, Wire
 from l7.process.names import Names
@@ -112,7 +113,6 @@ class _Steward:
         belongings = self._kit.belongings
         self._runners.append(await serve_admin(self, belongings.admin))
         if belongings.metrics is not None:
-            belongings.metrics.listen()
             self._runners.append(await serve_metrics(self.metrics, belongings.metrics))
         self._names.follow()
         self._watch.begin()
@@ -331,7 +331,14 @@ class _Steward:
         counts = self._counts()
         status = {**self._brief_status(), "workers": [link for link in self._links if link.serves]}
         backends = views.backend_rows(self._roster, counts)
-        return render_metrics(counts, backends, status, self.certificates(), read_process())
+        return render_metrics(counts, backends, status, self.certificates(), self._costs())
+
+    def _costs(self) -> Iterator[Cost]:
+        processes = [("master", os.getppid()), ("steward", os.getpid())]
+        processes += [(f"worker {link.number}", link.pid) for link in self._links]
+        for name, pid in processes:
+            with contextlib.suppress(OSError):  # it may have ended just now
+                yield Cost(name, pid, *read_cost(pid))
 
     def explain(self, wish: Json) -> Json:
         """See `Answering`."""

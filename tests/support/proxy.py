@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -90,12 +91,12 @@ class Origin(Program):
 
     name: str
     endpoint: str
-    socket: Path
+    counts_path: Path
 
     def counts(self) -> dict[str, int]:
         """What it counted: `connections`, `requests`, `bytes`."""
         self.check_running()
-        return counters.read(self.socket)
+        return counters.read(self.counts_path)
 
 
 @dataclass
@@ -165,6 +166,21 @@ class Site:
         wait_for(lambda: _counts(origin), READY_TIMEOUT_S, f"{name} to be ready")
         return origin
 
+    def start_websocket_echo(self, name: str, port: int) -> Origin:
+        """A WebSocket server with that name; it listens when this returns."""
+        argv = [sys.executable, "-m", "tests.support.websocket_echo", "--name", name, "--bind", self.address]
+        program = start_program([*argv, "--port", str(port)], self.directory / f"{name}.log")
+        origin = Origin(program.process, program.log, name, f"{self.address}:{port}", self.directory / "none")
+        self.programs.append(origin)
+
+        def listens() -> bool:
+            origin.check_running()
+            with socket.socket() as sock:
+                return sock.connect_ex((self.address, port)) == 0
+
+        wait_for(listens, READY_TIMEOUT_S, f"{name} to listen")
+        return origin
+
     def start_proxy(self, config: dict[str, Any] | str, name: str = "l7lb", **kw: Any) -> Proxy:
         """A proxy with that configuration; it serves when this returns."""
         path, socket = self.directory / f"{name}.yaml", self.directory / f"{name}.sock"
@@ -203,7 +219,7 @@ def write_config(path: Path, config: dict[str, Any] | str) -> None:
 def _counts(origin: Origin) -> bool:
     origin.check_running()
     try:
-        counters.read(origin.socket)
+        counters.read(origin.counts_path)
     except (OSError, json.JSONDecodeError):
         return False
     return True

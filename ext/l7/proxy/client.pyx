@@ -345,11 +345,8 @@ cdef class ClientConnection(Exchange):
     def finish(self):
         """The worker takes no more requests: closes the connection as soon as that breaks nothing."""
         if self.phase == HEAD and self.idle_since_s:
-            if self.requests:
-                # Its next request may be on its way.
-                self.set_stage(clock_s() + SOON_S)
-            else:
-                self._close()
+            # Its next request, or its first one, may be on its way.
+            self.set_stage(clock_s() + SOON_S)
 
     def stop(self):
         """Closes the connection now."""

@@ -7,6 +7,7 @@ import signal
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from l4lb.errors import ConfigError, L4lbError
 from tests.support.lab import wait_for
@@ -61,6 +62,24 @@ def test_the_number_of_workers_changes_without_loss(site, origins, workers):
         load.wait_more(300)
         assert len([row for row in proxy.status()["workers"] if row["state"] == "serving"]) == workers[1]
     assert load.failures == []
+
+
+def test_a_websocket_outlives_reload_and_replacement(site):
+    echo = site.start_websocket_echo("ws", 8083)
+    settings = config(site)
+    settings["pools"]["web"]["backends"] = [echo.endpoint]
+    proxy = site.start_proxy(settings)
+    with connect(f"ws://{site.address}:{PORT}/") as socket:
+        for number in range(3):
+            socket.send(f"hello {number}")
+            assert socket.recv(timeout=5) == f"ws: hello {number}"
+            if number == 0:
+                proxy.reload()
+            elif number == 1:
+                proxy.send(signal.SIGUSR2)
+                proxy.wait_generation(3)
+        assert proxy.status()["leaving_generations"] == [1]
+    wait_for(lambda: not proxy.status()["leaving_generations"], 10, "the old worker to end")
 
 
 def test_the_program_is_replaced_without_loss(site, proxy, origins):

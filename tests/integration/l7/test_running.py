@@ -234,6 +234,26 @@ def test_the_access_log_is_opened_again(site, origin, tmp_path):
     assert "/second" not in (tmp_path / "access.log.1").read_text()
 
 
+def test_systemd_is_told_what_happens(site, origin, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(10)
+        environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        proxy = site.start_proxy(config(site, origin), env=environment)
+
+        def wait_word(word: str) -> None:
+            while word not in told.recv(1024).decode().split("\n"):
+                pass
+
+        wait_word("READY=1")
+        wait_word("WATCHDOG=1")
+        proxy.send(signal.SIGHUP)
+        wait_word("RELOADING=1")
+        wait_word("READY=1")
+        proxy.send(signal.SIGTERM)
+        wait_word("STOPPING=1")
+
+
 def test_without_a_daemon_commands_say_so(tmp_path):
     done = run_command("--socket", str(tmp_path / "none.sock"), "status", check=False)
     assert done.returncode == 4

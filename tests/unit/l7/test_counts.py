@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from ipaddress import ip_address
 
-from l4lb.control.prometheus import Process
 from l7.counters import BackendColumn, RouteColumn
 from l7.model import Backend, BackendAddress, L7Config, Match, Pool, Respond, Route
 from l7.process.counts import Ledger, count
-from l7.process.exposition import render_metrics
+from l7.process.exposition import Cost, render_metrics
 from l7.proxy.layout import Layout
 
-PROCESS = Process(cpu_s=1.5, resident_bytes=1 << 20, started_s=1000.0, open_files=9)
+COST = Cost("worker 0", 7, 1.5, 1 << 20)
 
 
 def make(number: int, *backends: str, route: str = "all") -> tuple[Layout, Ledger]:
@@ -65,7 +64,7 @@ def test_another_program_finds_the_counters_by_their_descriptor():
 
 def scrape(ledger: Ledger, spares: dict[tuple[str, str], str]) -> list[str]:
     status = {"version": "1", "generation": 2, "workers": [1, 2], "restarts": 0}
-    return render_metrics(count([ledger], spares), [], status, [], PROCESS).splitlines()
+    return render_metrics(count([ledger], spares), [], status, [], [COST]).splitlines()
 
 
 def test_histograms_are_cumulative_and_times_are_seconds():
