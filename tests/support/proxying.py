@@ -322,8 +322,9 @@ class Rig:
             self._contexts,
             self._backend_contexts,
         )
-        self._log = AccessLog(config.access_log) if config.access_log else None
-        self.proxy = Proxy(parts, self._log)
+        assert config.access_log is not None
+        self.log = AccessLog(config.access_log)
+        self.proxy = Proxy(parts, self.log)
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
         self.port = self._sock.getsockname()[1]
         await self.proxy.serve("web", self._sock)
@@ -361,8 +362,7 @@ class Rig:
 
     def lines(self) -> list[dict[str, Any]]:
         """The access log."""
-        assert self._log is not None
-        self._log.flush()
+        self.log.flush()
         return [json.loads(line) for line in self.log_path.read_text().splitlines()]
 
     async def connect(self, **more: Any) -> Client:
