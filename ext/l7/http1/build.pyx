@@ -223,7 +223,7 @@ cpdef bytes build_response(ResponseHead head, int body_kind, int64_t length, Ove
     put(&output, b"HTTP/1.1 ", 9)
     put_decimal(&output, head.status)
     put(&output, b" ", 1)
-    put(&output, source.data + head.phrase_at, head.phrase_length)
+    put(&output, source.data + head.line.phrase_at, head.line.phrase_length)
     put_crlf(&output)
     _put_headers(&output, source, overrides, 0)
     if head.status >= 200 and not has_field(source, FIELD_DATE):

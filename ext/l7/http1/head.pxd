@@ -72,6 +72,12 @@ cdef uint32_t head_gather(Head* head, const char* data, size_t length, const cha
 cdef int head_line(Head* head, const char* base, uint32_t have, bint skip_empty) noexcept nogil
 cdef int head_fields(Head* head, const char* base, uint32_t have) noexcept nogil
 cdef size_t head_keep(Head* head, const char* base, uint32_t have, int state) noexcept nogil
+
+# Reads the first line, of `length` bytes at base + at, into what `line` points to; a REFUSED_…, or 0.
+ctypedef int (*LineReader)(void* line, const char* base, uint32_t at, uint32_t length) noexcept nogil
+# All of these steps, for a head with a first line; a HEAD_… state. `used` are the bytes of `data` that belong to the head.
+cdef int head_take(Head* head, const char* data, size_t length, size_t* used, bint skip_empty, LineReader read_line,
+                   void* line) noexcept nogil
 # Writable bytes behind the head for what is derived from it, or NULL; they move with the buffer.
 cdef char* head_spare(Head* head, uint32_t wanted) noexcept nogil
 

@@ -109,6 +109,23 @@ cdef size_t head_keep(Head* head, const char* base, uint32_t have, int state) no
     return length - before
 
 
+cdef int head_take(Head* head, const char* data, size_t length, size_t* used, bint skip_empty, LineReader read_line,
+                   void* line) noexcept nogil:
+    cdef const char* base
+    cdef uint32_t have = head_gather(head, data, length, &base)
+    cdef int state = HEAD_COMPLETE
+    used[0] = 0
+    if head.line_length == 0:
+        state = head_line(head, base, have, skip_empty)
+        if state == HEAD_COMPLETE:
+            head.refusal = read_line(line, base, head.line_at, head.line_length)
+    if state == HEAD_COMPLETE and head.refusal == 0:
+        state = head_fields(head, base, have)
+    if head.refusal == 0:
+        used[0] = head_keep(head, base, have, state)
+    return state if head.refusal == 0 else HEAD_REFUSED
+
+
 cdef char* head_spare(Head* head, uint32_t wanted) noexcept nogil:
     return head.data + head.length if _reserve(head, head.length + wanted) else NULL
 

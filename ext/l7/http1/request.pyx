@@ -19,14 +19,11 @@ from l7.http1.head cimport (
     first_of,
     has_field,
     head_clear,
-    head_fields,
     head_forget,
-    head_gather,
-    head_keep,
-    head_line,
     head_open,
     head_release,
     head_spare,
+    head_take,
     join_values,
     list_headers,
     value_of,
@@ -87,32 +84,18 @@ cdef class RequestHead:
         head_release(&self.head)
 
     cdef int take(self, const char* data, size_t length, size_t* used) noexcept nogil:
-        cdef const char* base
-        cdef uint32_t have
-        cdef int state
-        cdef Head* head = &self.head
         used[0] = 0
         if self.state != HEAD_MORE:
             return self.state
-        have = head_gather(head, data, length, &base)
-        state = HEAD_COMPLETE
-        if head.line_length == 0:
-            state = head_line(head, base, have, True)
-            if state == HEAD_COMPLETE:
-                head.refusal = read_request_line(&self.line, base, head.line_at, head.line_length)
-        if state == HEAD_COMPLETE and head.refusal == REFUSED_NOT:
-            state = head_fields(head, base, have)
-        if head.refusal == REFUSED_NOT:
-            used[0] = head_keep(head, base, have, state)
-        if state == HEAD_COMPLETE and head.refusal == REFUSED_NOT:
-            head.refusal = self._finish()
-        if head.refusal != REFUSED_NOT:
-            state = HEAD_REFUSED
+        self.state = head_take(&self.head, data, length, used, True, read_request_line, &self.line)
+        if self.state == HEAD_COMPLETE:
+            self.head.refusal = self._finish()
+        self.refusal = self.head.refusal
+        if self.refusal != REFUSED_NOT:
+            self.state = HEAD_REFUSED
             used[0] = 0
             self._forget()
-        self.refusal = head.refusal
-        self.state = state
-        return state
+        return self.state
 
     cdef void _forget(self) noexcept nogil:
         """Nothing is known: what is asked of a head that is not complete is empty, and nothing points anywhere."""

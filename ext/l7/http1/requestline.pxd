@@ -27,6 +27,5 @@ cdef struct RequestLine:
     uint32_t uri_length         # 0: it is none
 
 
-# Reads the line of `length` bytes at base + at; a REFUSED_…, or 0. A target that is a URI is cut down to its path, which
-# may be empty.
-cdef int read_request_line(RequestLine* line, const char* base, uint32_t at, uint32_t length) noexcept nogil
+# A LineReader (head.pxd); `line` is a RequestLine. A target that is a URI is cut down to its path, which may be empty.
+cdef int read_request_line(void* line, const char* base, uint32_t at, uint32_t length) noexcept nogil

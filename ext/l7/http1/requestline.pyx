@@ -30,7 +30,11 @@ cdef enum:
     QUESTION = 63
 
 
-cdef int read_request_line(RequestLine* line, const char* base, uint32_t at, uint32_t length) noexcept nogil:
+cdef int read_request_line(void* line, const char* base, uint32_t at, uint32_t length) noexcept nogil:
+    return _read_line(<RequestLine*>line, base, at, length)
+
+
+cdef int _read_line(RequestLine* line, const char* base, uint32_t at, uint32_t length) noexcept nogil:
     cdef const char* end = base + at + length
     cdef const char* p = base + at
     cdef const char* method = p

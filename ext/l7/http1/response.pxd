@@ -1,7 +1,8 @@
 """The head of an answer, checked and understood."""
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t
 
 from l7.http1.head cimport Head
+from l7.http1.statusline cimport StatusLine
 
 
 cdef class ResponseHead:
@@ -17,9 +18,7 @@ cdef class ResponseHead:
     cdef readonly int body_kind         # BODY_…, of the answer to this request
     cdef readonly bint for_head         # the request was HEAD
     cdef readonly bint switches         # 101 with Upgrade: what follows is another protocol
-    # Places in head.data
-    cdef uint32_t phrase_at            # the reason phrase
-    cdef uint32_t phrase_length
+    cdef StatusLine line
 
     # Reads on; a HEAD_… state. `used` are the bytes of `data` that belong to the head: all of them where more is needed.
     cdef int take(self, const char* data, size_t length, size_t* used) noexcept nogil
@@ -30,4 +29,3 @@ cdef class ResponseHead:
 
     cdef void _forget(self) noexcept nogil
     cdef int _finish(self) noexcept nogil
-    cdef int _read_status_line(self, const char* base) noexcept nogil
