@@ -7,6 +7,8 @@ decide the answer is one that could be, and says so.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from ipaddress import ip_address
 from random import Random
 from typing import Any
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 from l4lb.errors import ConfigError
 from l7.balancing.pool import Pool
 from l7.balancing.server import State
+from l7.balancing.sessions import SessionTable
 from l7.model import HashBy, L7Config, Listener, Scheduler
 from l7.process.roster import Roster
 from l7.routing import views
@@ -37,15 +40,19 @@ _HOW = {
 }
 
 
-def explain(roster: Roster, secret: bytes, wish: Json) -> Json:
+def explain(roster: Roster, secret: bytes, wish: Json, sessions: Mapping[str, bytes] | None = None) -> Json:
     """What becomes of the request that `wish` describes: `url`, and if wanted `method`, `headers` (pairs),
-    `cookies` (pairs), `client` (an address). ConfigError where it describes none."""
+    `cookies` (pairs), `client` (an address). ConfigError where it describes none.
+
+    `sessions` is a copy of what pools remember; without, nothing is remembered.
+    """
     config = roster.config
     request, listener, peer = _read(config, wish)
     found = {"url": wish["url"], "listener": listener.name, "client": peer.address}
     found |= views.explain(Router(config.routes), request, peer)
     found["splits"] = [
-        _ask_pool(roster, share["pool"], secret, request, peer) for share in found.pop("pools", [])
+        _ask_pool(roster, share["pool"], secret, request, peer, sessions or {})
+        for share in found.pop("pools", [])
     ]
     return found
 
@@ -85,10 +92,18 @@ def _find_listener(config: L7Config, scheme: str, port: int) -> Listener:
     raise ConfigError("there are no listeners")
 
 
-def _ask_pool(roster: Roster, name: str, secret: bytes, request: PlainRequest, peer: Peer) -> Json:
+def _ask_pool(
+    roster: Roster,
+    name: str,
+    secret: bytes,
+    request: PlainRequest,
+    peer: Peer,
+    sessions: Mapping[str, bytes],
+) -> Json:
     """The backend, by a pool as it is now."""
     settings = next(pool for pool in roster.config.pools if pool.name == name)
-    pool = Pool(settings, secret, Random(0))
+    memory = bytearray(sessions.get(name) or SessionTable.size_for(1))
+    pool = Pool(settings, secret, Random(0), table=SessionTable(memoryview(memory)))
     members = roster.of(name)
     for server in list(pool.servers):
         if server.name not in members:
@@ -100,7 +115,7 @@ def _ask_pool(roster: Roster, name: str, secret: bytes, request: PlainRequest, p
         if isinstance(member.backend.address.host, str):
             pool.set_endpoints(server, member.endpoints or [("0.0.0.0", 0)], 0.0)
         pool.set_state(server, State(member.state), member.why, 0.0)
-    picked = pool.pick(request, peer, 0.0)
+    picked = pool.pick(request, peer, time.monotonic())
     if picked is None:
         backend, how = None, "no backend is up: 503"
     elif picked.by_session:

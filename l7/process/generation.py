@@ -42,6 +42,9 @@ class Generation:
     steward_until_s: float = float("inf")
     """Leaving: when the steward is killed, should it not have ended."""
 
+    is_carried: bool = False
+    """Its counts are, or are about to be, those of another generation."""
+
     @property
     def is_empty(self) -> bool:
         """Whether no process of it is left."""
@@ -81,7 +84,7 @@ class Generation:
         ]
         kit = StewardKit(
             blueprint,
-            [one.ledger for one in generations[1:]],
+            [one.ledger for one in generations[1:] if not one.is_carried],
             steward_end,
             ends,
             self.belongings,

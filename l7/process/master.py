@@ -316,8 +316,7 @@ class Master:
             self._take_back(f"{who} ended before it served: {how}; see the log")
         elif generation in self._leaving:
             log(f"{who} has ended", pid=pid, generation=generation.number)
-            if generation.is_empty:
-                self._forget(generation)
+            self._carry_counts()
         elif self._kill_s is not None:
             log(f"{who} has ended", pid=pid)
         elif generation.blueprint is None:
@@ -336,11 +335,11 @@ class Master:
         for _, number, failures in due:
             if number is None:
                 self._heard_s = now_s
+                for leaving in self._leaving:
+                    leaving.is_carried = False  # the one before has not said so
                 child = generation.fork_steward(self._leaving, self._estate.state, failures)
                 generation.tell_steward({"do": "lead"})
-                for leaving in self._leaving:
-                    if leaving.is_empty:
-                        self._forget(leaving)
+                self._carry_counts()
             else:
                 child = generation.fork_worker(number, failures)
                 words = {"generation": generation.number, "number": number, "pid": child.pid}
@@ -348,12 +347,19 @@ class Master:
             log("worker started" if number is not None else "steward started", pid=child.pid)
             self._tell_of_children()
 
-    def _forget(self, generation: Generation) -> None:
-        """The last process of a leaving generation has ended: its counts go over to the current one."""
-        log("generation has ended", generation=generation.number)
-        if self._current is not None:
-            # The steward says `carried`, so that nothing is ever counted twice or not at all.
-            self._current.tell_steward({"do": "carry", "generation": generation.number})
+    def _carry_counts(self) -> None:
+        """Has the counts of generations that have ended carried over to the current one.
+
+        The steward does it and says `carried`, so that nothing is ever counted twice or not at all. Not while
+        a generation comes: its steward has the counts of all that were there when it was forked.
+        """
+        if self._coming is not None or self._current is None or self._current.steward is None:
+            return
+        for generation in self._leaving:
+            if generation.is_empty and not generation.is_carried:
+                generation.is_carried = True
+                log("generation has ended", generation=generation.number)
+                self._current.tell_steward({"do": "carry", "generation": generation.number})
 
     def _tell_of_children(self) -> None:
         if self._current is not None:
@@ -439,10 +445,9 @@ class Master:
             before.tell_steward({"do": "leave", "ids": coming.asked_by, "answer": answer})
             before.steward_until_s = self._heard_s + _LEAVE_TIMEOUT_S
             self._leaving.append(before)
-            if before.is_empty:
-                self._forget(before)
         self._estate.settle(coming.provision, coming.generation.blueprint)
         self._current.tell_steward({"do": "lead", "state": self._estate.state})
+        self._carry_counts()
         self._tell_of_children()
         log(
             "serving",
@@ -474,6 +479,7 @@ class Master:
         log("reload failed, what is running goes on", level=logging.ERROR, why=error)
         for asked in coming.asked_by:
             self._answer(asked, error)
+        self._carry_counts()
         systemd.notify(READY=1)
 
     def _answer(self, asked: int | None, answer: Json | L4lbError) -> None:

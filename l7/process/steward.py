@@ -342,7 +342,8 @@ class _Steward:
 
     def explain(self, wish: Json) -> Json:
         """See `Answering`."""
-        return explain(self._roster, self._blueprint.secret, wish)
+        sessions = {name: bytes(memory.content) for name, memory in self._blueprint.sessions.items()}
+        return explain(self._roster, self._blueprint.secret, wish, sessions)
 
     # Changes ---------------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ def test_ten_reloads_lose_no_request(site, proxy, origins):
             proxy.write(config(site, *origins, scheduler=("round-robin", "least-connections")[number % 2]))
             answer = proxy.reload()
             assert answer["generation"] == number + 2
-            load.wait_more(100)
+            load.wait_more(20 * (number % 3))  # one may begin while those before still leave
     assert load.failures == []
     wait_for(lambda: not proxy.status()["leaving_generations"], 10, "the old workers to end")
     # Counters go on: what all generations answered is what clients and servers saw.
