@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from l4lb.control.advice import Advice, Path, advise_check, place
 from l7.config.placed import PlacedConfig
-from l7.config.reach import shadower
+from l7.config.reach import shadowed
 from l7.model import Backend, L7Config, Pool, Scheduler, StickyKind
 
 _WEIGHTED = {
@@ -56,13 +56,12 @@ def _unused_pools(config: L7Config) -> Iterator[tuple[Path, str]]:
 
 def _unreachable(config: L7Config) -> Iterator[tuple[Path, str]]:
     names = [listener.name for listener in config.listeners]
-    for number in range(len(config.routes)):
-        if (other := shadower(config.routes, number, names)) is not None:
-            yield (
-                ("routes", number),
-                f"no request gets here, for route {config.routes[other].name} takes all of them; "
-                "move it before that, make its match narrower, or remove it",
-            )
+    for number, other in shadowed(config.routes, names):
+        yield (
+            ("routes", number),
+            f"no request gets here, for route {config.routes[other].name} takes all of them; "
+            "move it before that, make its match narrower, or remove it",
+        )
 
 
 def _circles(config: L7Config) -> Iterator[tuple[Path, str]]:

@@ -50,8 +50,8 @@ def check_names(
     listeners: Sequence[PlacedListener], routes: Sequence[PlacedRoute], pools: Sequence[PlacedPool]
 ) -> None:
     """What routes and listeners name is there."""
-    pool_names = [pool.value.name for pool in pools]
-    listener_names = [listener.value.name for listener in listeners]
+    pool_names = {pool.value.name: pool for pool in pools}
+    listener_names = {listener.value.name: listener for listener in listeners}
     mentioned = [*(one.pools for one in listeners), *(one.pools for one in routes)]
     for name, field in chain.from_iterable(mentioned):
         if name not in pool_names:

@@ -11,20 +11,54 @@ from collections.abc import Sequence
 
 from l7.model import Match, PathKind, PathMatch, Route
 
+_PathKey = tuple[PathKind, str, bool]
 _ANY_PATH = PathMatch(PathKind.PREFIX, "")
 
 
-def shadower(routes: Sequence[Route], number: int, listeners: Sequence[str]) -> int | None:
-    """The number of a route that takes everything before route `number` is asked, or None."""
-    route = routes[number]
-    for at, other in enumerate(routes):
-        if at == number or _asks_more(other.match) or not _covers_listeners(other, route, listeners):
+def shadowed(routes: Sequence[Route], listeners: Sequence[str]) -> list[tuple[int, int]]:
+    """The numbers of routes that are never asked, each with that of a route that takes all of theirs.
+
+    Those that may are looked up, by priority with host and path or by host, so that thousands of routes are
+    no square of comparisons.
+    """
+    equal: dict[tuple[int, str, _PathKey], list[int]] = {}
+    above: dict[str, list[int]] = {}
+    lowest = min((route.priority for route in routes), default=0)
+    for number, route in enumerate(routes):
+        if _asks_more(route.match):
             continue
-        if other.priority > route.priority and _covers(other.match, route.match):
-            return at
-        if other.priority == route.priority and at < number and _contains(other.match, route.match):
-            return at
-    return None
+        for host in route.match.hosts or ("",):
+            for path in route.match.paths or (_ANY_PATH,):
+                equal.setdefault((route.priority, host, _key(path)), []).append(number)
+            if route.priority > lowest:
+                above.setdefault(host, []).append(number)
+    found = []
+    for number, route in enumerate(routes):
+        first_host, first_path = (route.match.hosts or ("",))[0], (route.match.paths or (_ANY_PATH,))[0]
+        candidates = equal.get((route.priority, first_host, _key(first_path)), [])
+        higher = [at for host in (first_host, *_covering_hosts(route)) for at in above.get(host, ())]
+        for at in (*candidates, *higher):
+            if at != number and _takes_all(routes, at, number, listeners):
+                found.append((number, at))
+                break
+    return found
+
+
+def _covering_hosts(route: Route) -> list[str]:
+    """The names that take requests for the route's first host, from the route itself to any host."""
+    if not route.match.hosts:
+        return [""]
+    labels = route.match.hosts[0].removeprefix("*.").split(".")
+    return [*(f"*.{'.'.join(labels[at:])}" for at in range(len(labels))), ""]
+
+
+def _takes_all(routes: Sequence[Route], at: int, number: int, listeners: Sequence[str]) -> bool:
+    other, route = routes[at], routes[number]
+    if other.priority == route.priority:
+        takes = at < number and _contains(other.match, route.match)
+    else:
+        takes = other.priority > route.priority and _covers(other.match, route.match)
+    return takes and _covers_listeners(other, route, listeners)
 
 
 def _asks_more(match: Match) -> bool:
@@ -44,7 +78,11 @@ def _contains(other: Match, match: Match) -> bool:
 
 
 def _is_same(path: PathMatch, other: PathMatch) -> bool:
-    return (path.kind, path.text, path.ignore_case) == (other.kind, other.text, other.ignore_case)
+    return _key(path) == _key(other)
+
+
+def _key(path: PathMatch) -> _PathKey:
+    return path.kind, path.text, path.ignore_case
 
 
 def _covers(other: Match, match: Match) -> bool:

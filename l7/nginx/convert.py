@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from l4lb.control.message import printable
 from l4lb.control.network import parse_network
+from l4lb.errors import ConfigError
 from l7.config.parse import parse_config
 from l7.nginx.locations import Locations
 from l7.nginx.remarks import Kind, Remark, Remarks
@@ -44,7 +46,10 @@ def import_nginx(path: Path) -> Imported:
     remarks = Remarks()
     for one in source.missing:
         remarks.lost(one, "there is no such file here")
-    tree = _convert(source, remarks)
+    try:
+        tree = _convert(source, remarks)
+    except (ValueError, IndexError) as error:
+        raise ConfigError(f"{path}: {printable(str(error))}; nginx -t says where") from None
     for part in (source.main, source.http, source.stream):
         remarks.sweep(part)
     text = write_yaml({"l7": tree}, _head(path))

@@ -16,7 +16,7 @@ from l7.config.words import parse_path
 from l7.nginx.conditions import access_of, condition_of, regex_path
 from l7.nginx.remarks import Remarks
 from l7.nginx.settings import Settings, differences, read_request_headers, read_settings
-from l7.nginx.source import Directive, Scope
+from l7.nginx.source import Directive, Scope, reading
 from l7.nginx.upstreams import Upstreams
 from l7.nginx.words import expression, replacement, template, unescape, variables
 from l7.nginx.yamltext import Noted
@@ -67,16 +67,18 @@ class Locations:
         """All of them, in the order in which they are to be asked."""
         routes: list[Route] = []
         for one in self._server.directives:
-            if one.name == "rewrite":
-                routes += self._rewrite_of_server(one)
-            elif one.name == "if":
-                routes += self._if(one, self._server, None)
-            elif one.name == "return":
-                routes.append(self._answer(one, self._server, None))
-                self._unreached()
-                return routes
+            with reading(one):
+                if one.name == "rewrite":
+                    routes += self._rewrite_of_server(one)
+                elif one.name == "if":
+                    routes += self._if(one, self._server, None)
+                elif one.name == "return":
+                    routes.append(self._answer(one, self._server, None))
+                    self._unreached()
+                    return routes
         for path, scope, location in self._walk(self._server, None):
-            routes += self._location(path, scope, location)
+            with reading(location):
+                routes += self._location(path, scope, location)
         for name in self._named:
             if name not in self._used:
                 self._remarks.lost(self._named_directive(name), "nothing that was carried over leads to it")

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from l7.nginx.source import Directive
+from l4lb.control.message import printable
+from l7.nginx.source import MAX_SHOWN, Directive
 
 
 class Kind(StrEnum):
@@ -31,11 +32,8 @@ class Remark:
     text: str
 
     def __str__(self) -> str:
-        shown = self.directive if len(self.directive) <= _MAX_SHOWN else f"{self.directive[:_MAX_SHOWN]}…"
-        return f"{self.file}:{self.line}: {self.kind}: {shown}: {self.text}"
-
-
-_MAX_SHOWN = 60
+        shown = self.directive if len(self.directive) <= MAX_SHOWN else f"{self.directive[:MAX_SHOWN]}…"
+        return printable(f"{self.file}:{self.line}: {self.kind}: {shown}: {self.text}")
 
 
 class Remarks:

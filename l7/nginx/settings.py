@@ -6,6 +6,7 @@ connection, tries every backend, and upgrades nothing unless headers say so.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from l4lb.control.units import show_duration
 from l7.config.words import FRAMING, parse_edited_header
 from l7.model import Timeouts
 from l7.nginx.remarks import Remarks
-from l7.nginx.source import Directive, Scope
+from l7.nginx.source import Directive, Scope, reading
 from l7.nginx.words import parse_size, parse_time, size, template
 from l7.nginx.yamltext import Noted
 
@@ -68,7 +69,8 @@ def read_settings(scope: Scope, tries: int, remarks: Remarks, *, of_route: bool)
             settings.notes[f"timeouts.{name}"] = directive.place
     settings.retries = _retries(scope, tries, remarks, settings.notes)
     if directive := scope.one("client_max_body_size"):
-        settings.max_body = size(directive.first) if parse_size(directive.first) else "none"
+        with reading(directive):
+            settings.max_body = size(directive.first) if parse_size(directive.first) else "none"
         settings.notes["max_body"] = directive.place
     settings.response_headers = _response_headers(scope, remarks)
     return settings
@@ -98,8 +100,11 @@ def default_settings() -> Settings:
 
 
 def _time(directive: Directive | None, default: str, remarks: Remarks) -> str:
-    seconds = parse_time(directive.first if directive else default)
-    if directive and not _SHORTEST_S <= seconds <= _LONGEST_S:
+    if directive is None:
+        return show_duration(parse_time(default))
+    with reading(directive):
+        seconds = parse_time(directive.first)
+    if not _SHORTEST_S <= seconds <= _LONGEST_S:
         nearest = min(max(seconds, 1.0), _LONGEST_S)
         remarks.differs(directive, f"time-outs are 10ms to 24h; {show_duration(nearest)} is used")
         seconds = nearest
@@ -120,9 +125,9 @@ def _retries(scope: Scope, tries: int, remarks: Remarks, notes: dict[str, str]) 
         remarks.lost(
             directive, "what was sent and is not idempotent is never sent twice; the rest is carried over"
         )
-    wanted = int(limit.first) if limit and limit.first != "0" else tries
+    wanted = int(limit.first) if limit and limit.first.isdigit() and limit.first != "0" else tries
     retries: dict[str, Any] = {"attempts": max(1, min(wanted, _MOST_TRIES)), "budget": "100%"}
-    if statuses := [int(word.removeprefix("http_")) for word in words if word.startswith("http_")]:
+    if statuses := [int(word.removeprefix("http_")) for word in words if re.fullmatch("http_[0-9]{3}", word)]:
         retries["statuses"] = statuses
     return retries
 

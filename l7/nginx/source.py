@@ -7,14 +7,18 @@ what stands in one.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import crossplane
 
+from l4lb.control.message import printable
 from l4lb.errors import ConfigError
 
+MAX_SHOWN = 60
+"""Characters of a line that a message repeats."""
 _MISSING = "No such file or directory"
 _CONTEXTS = frozenset({"http", "stream", "events", "mail"})
 
@@ -113,6 +117,17 @@ def _wrap_locations(source: Source) -> None:
         source.http = [one for one in source.http if one.name != "location"]
         first = locations[0]
         source.http.append(Directive("server", (), first.file, first.line, locations))
+
+
+@contextmanager
+def reading(directive: Directive) -> Iterator[None]:
+    """Makes what is wrong with a line of nginx's an error that names it; nginx would not take it either."""
+    try:
+        yield
+    except (ValueError, IndexError) as error:
+        reason = printable(str(error).partition(";")[0])
+        where = f"{directive.file}:{directive.line}: {printable(str(directive)[:MAX_SHOWN])}"
+        raise ConfigError(f"{where}: {reason}; nginx -t says more") from None
 
 
 class Scope:

@@ -11,7 +11,7 @@ from typing import Any
 
 from l7.config.words import parse_backend_address
 from l7.nginx.remarks import Remarks
-from l7.nginx.source import Directive, Scope
+from l7.nginx.source import Directive, Scope, reading
 from l7.nginx.words import duration, expression, parse_time
 from l7.nginx.yamltext import Noted
 
@@ -35,7 +35,8 @@ class Upstreams:
         self._made: dict[str, dict[str, Any]] = {}
         """Pools of upstreams as they are without what a `proxy_pass` adds."""
         for upstream in scope.here("upstream"):
-            self._add(upstream)
+            with reading(upstream):
+                self._add(upstream)
 
     @property
     def largest(self) -> int:
@@ -232,6 +233,10 @@ class Upstreams:
                 self.settings["queue"] = Noted(duration(timeout), queue.place)
 
     def _backend(self, server: Directive) -> Any:
+        with reading(server):
+            return self._read_backend(server)
+
+    def _read_backend(self, server: Directive) -> Any:
         address = server.first if re.search(r":[0-9]+$", server.first) else f"{server.first}:80"
         if address.startswith("unix:"):
             self._remarks.lost(server, "backends are reached over TCP; let it listen on an address")

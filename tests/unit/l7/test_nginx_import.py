@@ -596,6 +596,11 @@ def test_lines_that_need_nothing_are_told_from_those_that_are_lost(read) -> None
     [
         ("server {\n listen 80;\n}\n}", '4: unexpected "}"'),
         ("server {\n listen 80;", '2: unexpected end of file, expecting "}"'),
+        (
+            "upstream u {\n server a weight=x;\n}",
+            "2: server a weight=x: invalid literal for int() with base 10: 'x'",
+        ),
+        ("\nclient_max_body_size x;" + "server {}", "2: client_max_body_size x: x is not a size"),
     ],
 )
 def test_what_cannot_be_read_is_an_error_with_its_line(tmp_path, text: str, expected: str) -> None:

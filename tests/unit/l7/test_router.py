@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l7.config.reach import shadowed
 from l7.model import Match, PathKind, PathMatch, Route, Share, ValueMatch
 from l7.routing.request import PlainRequest
 from l7.routing.router import Router
@@ -206,3 +207,16 @@ def test_tables_and_rules_agree(routes, host, path, method, listener) -> None:
     assert sum(candidate.text.startswith("taken") for candidate in reasoning.candidates) == bool(
         reasoning.route
     )
+
+
+@given(
+    st.lists(ROUTES, min_size=2, max_size=6),
+    st.one_of(HOST_NAMES, st.sampled_from(["x.a", "x.b.a", ".a", ""])),
+    st.one_of(TEXTS, st.sampled_from(["/a/c", "/x/b", "/ab"])),
+    st.sampled_from(["one", "two"]),
+)
+def test_a_route_that_is_said_to_be_unreachable_is_never_taken(routes, host, path, listener) -> None:
+    request = PlainRequest(b"GET", path.encode(), [(b"Host", host.encode())])
+    found = Router(routes).route(request, Client(listener=listener))
+    for number, other in shadowed(routes, ["one", "two"]):
+        assert found is None or found.number != number, (number, other)
