@@ -1,5 +1,7 @@
 """A WebSocket server that answers every message with its name and the message, for tests and the demo.
 
+Whoever asks for a page gets the name alone.
+
 python -m tests.support.websocket_echo --name b1 --port 8080
 """
 
@@ -8,8 +10,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import signal
+from http import HTTPStatus
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 
 async def run(name: str, bind: str | None, port: int) -> None:
@@ -22,7 +26,11 @@ async def run(name: str, bind: str | None, port: int) -> None:
         async for message in connection:
             await connection.send(f"{name}: {message!s}")
 
-    async with serve(echo, bind, port):
+    def answer(connection: ServerConnection, request: Request) -> Response | None:
+        is_page = "Upgrade" not in request.headers
+        return connection.respond(HTTPStatus.OK, f"{name}\n") if is_page else None
+
+    async with serve(echo, bind, port, process_request=answer):
         await stopped.wait()
 
 
