@@ -11,8 +11,7 @@ that comes from the network.
 | SIGUSR1 | access logs are opened again, for those who rotate them |
 | SIGUSR2 | the program is executed anew in this process, then as a reload |
 
-The life of a generation: *coming* from its fork until its steward says that all workers serve, *current*,
-then *leaving* until its last worker has ended. One that fails before is taken back, and nothing has changed.
+How one generation follows another is `succession`'s; this is the loop around it.
 """
 
 from __future__ import annotations
@@ -25,8 +24,6 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from l4lb import __version__
@@ -34,38 +31,23 @@ from l4lb.errors import L4lbError
 from l4lb.net import systemd
 from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
 from l4lb.net.logs import log
-from l7.process.blueprint import draw, load_config, read_pems
+from l7.process.blueprint import load_config, read_pems
 from l7.process.certificates import pack_pems
 from l7.process.channel import Channel, ChannelClosedError, Json
-from l7.process.children import CAUGHT, Child, Closable, describe_end
-from l7.process.difference import describe_difference
-from l7.process.estate import Estate, Provision
+from l7.process.children import CAUGHT, Child, describe_end
+from l7.process.estate import Estate
 from l7.process.generation import Generation
 from l7.process.inheritance import descriptors_of, dump_generation, load_generation
-from l7.process.kit import Belongings
 from l7.process.privileges import raise_open_files
+from l7.process.succession import RETRY_S, Succession
 
 _START_TIMEOUT_S = 30.0
 """How long a coming generation may take until it serves."""
 _SILENCE_S = 30.0
 """A steward that has said nothing for so long is killed and replaced."""
-_LEAVE_TIMEOUT_S = 10.0
-"""What a steward has for its last answers."""
 _HEARTBEAT_S = 5.0
 _GRACE_S = 2.0
 """Beyond `shutdown_s`: then workers are killed."""
-
-
-@dataclass(slots=True)
-class Coming:
-    """A generation that is not serving yet, and who waits for it."""
-
-    generation: Generation
-    provision: Provision
-    changes: list[str]
-    began_s: float
-    asked_by: list[int] = field(default_factory=list)
-    """Numbers of the steward's requests."""
 
 
 class Master:
@@ -75,13 +57,7 @@ class Master:
         self._estate = Estate(config_path, socket_path)
         self._wake, self._waker = socket.socketpair()
         self._signals: deque[int] = deque()
-        self._current: Generation | None = None
-        self._coming: Coming | None = None
-        self._leaving: list[Generation] = []
-        self._heard_s = 0.0
-        """When the steward said something last."""
-        self._retry_s: float | None = None
-        """When a generation is tried again, after those of the program before died."""
+        self._line = Succession(self._estate, (self._wake, self._waker))
         self._kill_s: float | None = None
         """Stopping: when what is left is killed."""
 
@@ -95,7 +71,7 @@ class Master:
             luggage = receive_luggage()
             if luggage is None:
                 self._estate.open_admin()
-                self._begin(None)
+                self._line.begin(None)
             else:
                 self._take_over(luggage)
             while not self._has_ended():
@@ -113,10 +89,10 @@ class Master:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
 
     def _has_ended(self) -> bool:
-        return self._kill_s is not None and not any(one.workers for one in self._generations())
+        return self._kill_s is not None and not any(one.workers for one in self._line.generations())
 
     def _clean_up(self) -> None:
-        for generation in self._generations():
+        for generation in self._line.generations():
             generation.signal_all(signal.SIGKILL)
             for child in generation.children():
                 with contextlib.suppress(ChildProcessError):
@@ -125,23 +101,6 @@ class Master:
         self._estate.close()
         signal.set_wakeup_fd(-1)
 
-    def _generations(self) -> Iterator[Generation]:
-        if self._coming is not None:
-            yield self._coming.generation
-        if self._current is not None:
-            yield self._current
-        yield from self._leaving
-
-    def _everything(self) -> Iterator[Closable]:
-        """All that is open here."""
-        yield from (self._wake, self._waker)
-        yield from self._estate.everything()
-        if self._coming is not None and self._coming.provision.metrics not in (None, self._estate.metrics):
-            yield self._coming.provision.metrics[1]
-        for generation in self._generations():
-            for child in generation.children():
-                yield child.channel
-
     # Turning ---------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
@@ -149,7 +108,7 @@ class Master:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         channels: dict[int, tuple[Generation, Channel]] = {}
-        for generation in self._generations():
+        for generation in self._line.generations():
             if generation.steward is not None:
                 channel = generation.steward.channel
                 channels[channel.fileno()] = generation, channel
@@ -175,35 +134,35 @@ class Master:
 
     def _pause_s(self) -> float:
         """Seconds until something is due by time."""
-        due = [self._heard_s + _SILENCE_S, time.monotonic() + _HEARTBEAT_S]
-        if self._coming is not None:
-            due.append(self._coming.began_s + _START_TIMEOUT_S)
-        due += [when for when in (self._retry_s, self._kill_s) if when is not None]
-        if self._current is not None:
-            due += [when for when, _, _ in self._current.due]
+        due = [self._line.heard_s + _SILENCE_S, time.monotonic() + _HEARTBEAT_S]
+        if self._line.coming is not None:
+            due.append(self._line.coming.began_s + _START_TIMEOUT_S)
+        due += [when for when in (self._line.retry_s, self._kill_s) if when is not None]
+        if self._line.current is not None:
+            due += [when for when, _, _ in self._line.current.due]
         pause_s = min(due) - time.monotonic()
         interval_s = systemd.watchdog_interval_s()
         return max(0.0, min(pause_s, interval_s) if interval_s else pause_s)
 
     def _look_at_clock(self) -> None:
         now_s = time.monotonic()
-        current, coming = self._current, self._coming
+        current, coming = self._line.current, self._line.coming
         if coming is not None and now_s >= coming.began_s + _START_TIMEOUT_S:
-            self._take_back(f"its workers did not serve within {_START_TIMEOUT_S:g} s")
+            self._line.take_back(f"its workers did not serve within {_START_TIMEOUT_S:g} s")
         if self._kill_s is not None and now_s >= self._kill_s:
-            for generation in self._generations():
+            for generation in self._line.generations():
                 generation.signal_workers(signal.SIGKILL)
             self._kill_s = now_s + _GRACE_S
-        if self._retry_s is not None and now_s >= self._retry_s and self._coming is None:
-            self._retry_s = None
-            self._reload()
-        if current is not None and current.steward is not None and now_s >= self._heard_s + _SILENCE_S:
+        if self._line.retry_s is not None and now_s >= self._line.retry_s and self._line.coming is None:
+            self._line.retry_s = None
+            self._line.reload()
+        if current is not None and current.steward is not None and now_s >= self._line.heard_s + _SILENCE_S:
             log("the steward is silent and is replaced", level=logging.ERROR, pid=current.steward.pid)
             os.kill(current.steward.pid, signal.SIGKILL)
-            self._heard_s = now_s
-        elif now_s < self._heard_s + _SILENCE_S:
+            self._line.heard_s = now_s
+        elif now_s < self._line.heard_s + _SILENCE_S:
             systemd.notify(WATCHDOG=1)
-        for generation in self._leaving:
+        for generation in self._line.leaving:
             if generation.steward is not None and now_s >= generation.steward_until_s:
                 os.kill(generation.steward.pid, signal.SIGKILL)
         if current is not None and self._kill_s is None:
@@ -214,9 +173,9 @@ class Master:
     def _on_signal(self, number: int) -> None:
         match number:
             case signal.SIGHUP:
-                self._reload()
+                self._line.reload()
             case signal.SIGUSR1:
-                for generation in self._generations():
+                for generation in self._line.generations():
                     generation.signal_workers(signal.SIGUSR1)
             case signal.SIGUSR2:
                 self._replace()
@@ -228,15 +187,16 @@ class Master:
     def _stop(self, *, at_once: bool = False) -> None:
         """Lets workers end what they have, or ends them."""
         systemd.notify(STOPPING=1)
-        if self._coming is not None and self._current is not None:
-            self._take_back("the proxy stops")
-        blueprint = self._current.blueprint if self._current else None
+        if self._line.coming is not None and self._line.current is not None:
+            self._line.take_back("the proxy stops")
+        blueprint = self._line.current.blueprint if self._line.current else None
         within_s = 0.0 if at_once or blueprint is None else blueprint.config.shutdown_s
         self._kill_s = time.monotonic() + within_s + _GRACE_S
-        self._retry_s = None
+        self._line.retry_s = None
+        self._line.is_stopping = True
         log("stopping", within_s=within_s)
         self._estate.sockets.close()
-        for generation in self._generations():
+        for generation in self._line.generations():
             generation.due.clear()
             generation.signal_workers(signal.SIGINT if at_once else signal.SIGTERM)
             generation.tell_steward({"do": "stopping"})
@@ -245,24 +205,26 @@ class Master:
 
     def _hear(self, generation: Generation, message: Json) -> None:
         """Takes what a steward says."""
-        is_coming = self._coming is not None and generation is self._coming.generation
-        if generation is self._current:
-            self._heard_s = time.monotonic()
+        is_coming = self._line.coming is not None and generation is self._line.coming.generation
+        if generation is self._line.current:
+            self._line.heard_s = time.monotonic()
         match message:
             case {"say": "ready"} if is_coming:
-                self._promote()
+                self._line.promote()
             case {"say": "failed", "why": why} if is_coming:
-                self._take_back(str(why))
-            case {"say": "state", "state": state} if generation is self._current:
+                self._line.take_back(str(why))
+            case {"say": "state", "state": state} if generation is self._line.current:
                 self._estate.state = state
             case {"say": "carried", "generation": number}:
-                self._leaving = [one for one in self._leaving if one.number != number]
-                self._tell_of_children()
+                self._line.leaving = [one for one in self._line.leaving if one.number != number]
+                self._line.tell_of_children()
             case {"say": "hung", "pid": pid}:
-                if any(child.pid == pid for one in self._generations() for child in one.workers.values()):
+                if any(
+                    child.pid == pid for one in self._line.generations() for child in one.workers.values()
+                ):
                     os.kill(int(pid), signal.SIGKILL)
             case {"ask": "reload", "id": asked}:
-                self._reload(int(asked), dry_run=bool(message.get("dry_run")))
+                self._line.reload(int(asked), dry_run=bool(message.get("dry_run")))
             case {"ask": "certificates"}:
                 self._read_certificates(generation)
 
@@ -300,7 +262,7 @@ class Master:
                 return
             if pid == 0:
                 return
-            for generation in list(self._generations()):
+            for generation in list(self._line.generations()):
                 child = next((one for one in generation.children() if one.pid == pid), None)
                 if child is not None:
                     self._bury(generation, child, pid, status)
@@ -311,22 +273,22 @@ class Master:
         who = "steward" if is_steward else f"worker {child.number}"
         generation.remove(pid)
         how = why or describe_end(status)
-        if self._coming is not None and generation is self._coming.generation:
+        if self._line.coming is not None and generation is self._line.coming.generation:
             log(f"{who} ended", level=logging.ERROR, pid=pid, generation=generation.number, how=how)
-            self._take_back(f"{who} ended before it served: {how}; see the log")
-        elif generation in self._leaving:
+            self._line.take_back(f"{who} ended before it served: {how}; see the log")
+        elif generation in self._line.leaving:
             log(f"{who} has ended", pid=pid, generation=generation.number)
-            self._carry_counts()
+            self._line.carry_counts()
         elif self._kill_s is not None:
             log(f"{who} has ended", pid=pid)
         elif generation.blueprint is None:
             log(f"{who} ended", level=logging.ERROR, pid=pid, how=how)
-            self._retry_s = self._retry_s or time.monotonic() + _HEARTBEAT_S
+            self._line.retry_s = self._line.retry_s or time.monotonic() + RETRY_S
         else:
             self._estate.restarts += 1
             delay_s = generation.plan_restart(child, None if is_steward else child.number)
             log(f"{who} ended and is replaced", level=logging.ERROR, pid=pid, how=how, in_s=delay_s)
-        self._tell_of_children()
+        self._line.tell_of_children()
 
     def _restart(self, generation: Generation, now_s: float) -> None:
         """Starts again what is due."""
@@ -334,167 +296,24 @@ class Master:
         generation.due = [entry for entry in generation.due if entry[0] > now_s]
         for _, number, failures in due:
             if number is None:
-                self._heard_s = now_s
-                for leaving in self._leaving:
+                self._line.heard_s = now_s
+                for leaving in self._line.leaving:
                     leaving.is_carried = False  # the one before has not said so
-                child = generation.fork_steward(self._leaving, self._estate.state, failures)
+                child = generation.fork_steward(self._line.leaving, self._estate.state, failures)
                 generation.tell_steward({"do": "lead"})
-                self._carry_counts()
+                self._line.carry_counts()
             else:
                 child = generation.fork_worker(number, failures)
                 words = {"generation": generation.number, "number": number, "pid": child.pid}
                 generation.tell_steward({"do": "worker", **words}, [child.channel.fileno()])
             log("worker started" if number is not None else "steward started", pid=child.pid)
-            self._tell_of_children()
-
-    def _carry_counts(self) -> None:
-        """Has the counts of generations that have ended carried over to the current one.
-
-        The steward does it and says `carried`, so that nothing is ever counted twice or not at all. Not while
-        a generation comes: its steward has the counts of all that were there when it was forked.
-        """
-        if self._coming is not None or self._current is None or self._current.steward is None:
-            return
-        for generation in self._leaving:
-            if generation.is_empty and not generation.is_carried:
-                generation.is_carried = True
-                log("generation has ended", generation=generation.number)
-                self._current.tell_steward({"do": "carry", "generation": generation.number})
-
-    def _tell_of_children(self) -> None:
-        if self._current is not None:
-            rows = [generation.describe() for generation in self._generations()]
-            message = {"do": "children", "generations": rows, "restarts": self._estate.restarts}
-            self._current.tell_steward(message)
-
-    # Generations -----------------------------------------------------------------------------------
-
-    def _reload(self, asked: int | None = None, *, dry_run: bool = False) -> None:
-        """Begins a new generation; on any error what is running goes on."""
-        if self._kill_s is not None:
-            self._answer(asked, L4lbError("the proxy is stopping"))
-            return
-        if self._coming is not None and not dry_run:
-            self._answer(asked, L4lbError("another reload is under way; try again when it has ended"))
-            return
-        systemd.notify_reloading()
-        try:
-            self._begin(asked, dry_run=dry_run)
-        except L4lbError as error:
-            log("reload failed, what is running goes on", level=logging.ERROR, why=error)
-            self._answer(asked, error)
-            systemd.notify(READY=1)
-
-    def _begin(self, asked: int | None, *, dry_run: bool = False) -> None:
-        """Reads the configuration and forks a generation of it. L4lbError, and nothing has changed."""
-        began_s = time.monotonic()
-        config = load_config(self._estate.config_path)
-        previous = self._current.blueprint if self._current else None
-        changes = describe_difference(previous.config, config) if previous else []
-        if dry_run:
-            read_pems(config)
-            self._answer(asked, {"reloaded": False, "changes": changes})
-            systemd.notify(READY=1)
-            return
-        estate = self._estate
-        estate.last_number += 1
-        blueprint = draw(config, estate.last_number, previous, estate.sessions)
-        provision = estate.provide(config, blueprint.workers)
-        metrics = provision.metrics[1] if provision.metrics else None
-        generation = Generation(blueprint.ledger, blueprint, self._belongings(metrics))
-        asked_by = [] if asked is None else [asked]
-        self._coming = Coming(generation, provision, changes, began_s, asked_by)
-        if blueprint.identity is not None:
-            os.chown(estate.socket_path, -1, blueprint.identity.gid)
-        for number in range(blueprint.workers):
-            generation.fork_worker(number)
-        older = [*([self._current] if self._current else []), *self._leaving]
-        generation.fork_steward(older, estate.state)
-
-    def _belongings(self, metrics: socket.socket | None) -> Belongings:
-        estate = self._estate
-        assert estate.admin is not None
-        return Belongings(
-            estate.config_path,
-            estate.socket_path,
-            estate.started_s,
-            estate.sockets,
-            estate.admin,
-            metrics,
-            self._everything,
-        )
-
-    def _promote(self) -> None:
-        """The coming generation serves: it is the current one, and the one before leaves."""
-        coming, before = self._coming, self._current
-        assert coming is not None and coming.generation.blueprint is not None
-        self._coming, self._current = None, coming.generation
-        self._heard_s = time.monotonic()
-        self._retry_s = None
-        took_s = round(self._heard_s - coming.began_s, 3)
-        config = coming.generation.blueprint.config
-        if before is not None:
-            before.due.clear()
-            before.signal_workers(signal.SIGQUIT)
-            answer = {
-                "reloaded": True,
-                "generation": coming.generation.number,
-                "seconds": took_s,
-                "changes": coming.changes,
-            }
-            before.tell_steward({"do": "leave", "ids": coming.asked_by, "answer": answer})
-            before.steward_until_s = self._heard_s + _LEAVE_TIMEOUT_S
-            self._leaving.append(before)
-        self._estate.settle(coming.provision, coming.generation.blueprint)
-        self._current.tell_steward({"do": "lead", "state": self._estate.state})
-        self._carry_counts()
-        self._tell_of_children()
-        log(
-            "serving",
-            generation=self._current.number,
-            listeners=len(config.listeners),
-            routes=len(config.routes),
-            workers=coming.generation.blueprint.workers,
-            seconds=took_s,
-            version=__version__,
-        )
-        systemd.notify(READY=1, STATUS=f"generation {self._current.number}, {len(config.routes)} routes")
-
-    def _take_back(self, why: str) -> None:
-        """The coming generation is of no use: its processes end, its sockets are closed."""
-        coming = self._coming
-        assert coming is not None
-        coming.generation.signal_all(signal.SIGKILL)
-        for child in coming.generation.children():
-            os.waitpid(child.pid, 0)
-        coming.generation.close()
-        self._coming = None
-        if coming.generation.blueprint is not None:
-            self._estate.take_back(coming.provision, coming.generation.blueprint)
-        error = L4lbError(f"the new workers did not start: {why}")
-        if self._current is None:
-            raise error
-        if not self._current.blueprint:
-            self._retry_s = time.monotonic() + _HEARTBEAT_S
-        log("reload failed, what is running goes on", level=logging.ERROR, why=error)
-        for asked in coming.asked_by:
-            self._answer(asked, error)
-        self._carry_counts()
-        systemd.notify(READY=1)
-
-    def _answer(self, asked: int | None, answer: Json | L4lbError) -> None:
-        """Answers a request of the current steward; a signal gets its answer in the log."""
-        if asked is None or self._current is None:
-            return
-        if isinstance(answer, L4lbError):
-            answer = {"error": str(answer), "exit_code": answer.exit_code}
-        self._current.tell_steward({"do": "answer", "id": asked, "answer": answer})
+            self._line.tell_of_children()
 
     # Replacing the program -------------------------------------------------------------------------
 
     def _replace(self) -> None:
         """Executes the program anew in this process; what is running goes on meanwhile."""
-        if self._coming is not None or self._kill_s is not None:
+        if self._line.coming is not None or self._kill_s is not None:
             log("replacement refused: a reload or a stop is under way", level=logging.ERROR)
             return
         systemd.notify_reloading()
@@ -510,7 +329,7 @@ class Master:
 
     def _pack(self) -> Luggage:
         """What the new program needs to know of this one."""
-        generations = list(self._generations())
+        generations = list(self._line.generations())
         state = {
             "estate": self._estate.dump(),
             "generations": [dump_generation(generation) for generation in generations],
@@ -524,11 +343,11 @@ class Master:
         """Goes on where the program before stopped: its processes are children of this one."""
         estate = self._estate
         estate.adopt(luggage.state["estate"], luggage.descriptors)
-        belongings = self._belongings(estate.metrics[1] if estate.metrics else None)
-        self._current, *self._leaving = (
+        belongings = self._line.belongings(estate.metrics[1] if estate.metrics else None)
+        self._line.current, *self._line.leaving = (
             load_generation(dumped, luggage.descriptors, belongings)
             for dumped in luggage.state["generations"]
         )
-        self._heard_s = time.monotonic()
-        log("replaced", version=__version__, generation=self._current.number)
-        self._reload()
+        self._line.heard_s = time.monotonic()
+        log("replaced", version=__version__, generation=self._line.current.number)
+        self._line.reload()
