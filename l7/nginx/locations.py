@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from l7.config.words import parse_path
 from l7.nginx.conditions import access_of, condition_of, regex_path
+from l7.nginx.paths import Path, narrowed, path_of, proxy_host_of, through
 from l7.nginx.remarks import Remarks
 from l7.nginx.settings import Settings, differences, read_request_headers, read_settings
 from l7.nginx.source import Directive, Scope, reading
@@ -23,7 +24,6 @@ from l7.nginx.yamltext import Noted
 from l7.routing.paths import escape_path
 
 Route = dict[str, Any]
-Path = Any
 
 FIRST = "first"
 """A key of routes that are asked before the others of their server; none of ours."""
@@ -34,7 +34,6 @@ _ABSOLUTE = ("http://", "https://", "$scheme://")
 _FILES = ("root", "alias", "try_files", "autoindex", "index")
 _AUTHENTICATION = ("auth_basic", "auth_request", "auth_jwt")
 _PASSES = ("fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass")
-_CATCH_ALL = ("^", "^.*$", ".*", "^.*", "^/", "^/.*", "^/.*$")
 
 
 class Locations:
@@ -102,7 +101,7 @@ class Locations:
                     inside.is_known = True
                 continue
             try:
-                path = _path_of(one, prefix)
+                path = path_of(one, prefix)
             except ValueError as error:
                 self._remarks.lost(one, str(error).partition(";")[0])
                 continue
@@ -152,7 +151,7 @@ class Locations:
         if not passed:
             if rewrites and (target := self._target(rewrites[0])):
                 scope, passed, path = target
-                rewrites[0] = _through(rewrites[0], passed[0], path)
+                rewrites[0] = through(rewrites[0], passed[0], path)
             elif tried := scope.here("try_files"):
                 scope, passed = self._tried(tried[0], scope)
         if passed:
@@ -174,7 +173,7 @@ class Locations:
             return {"respond": 502, **self._answer_headers(scope)}
         if rewrites:
             self._rewrite(rewrites, route)
-        headers = read_request_headers(scope, _proxy_host(passed), self._fixed, passed, self._remarks)
+        headers = read_request_headers(scope, proxy_host_of(passed), self._fixed, passed, self._remarks)
         if not headers.keeps_host and not scope.one("proxy_redirect"):
             self._remarks.differs(
                 passed, "Location headers of backends are not changed; pass Host on, so that they need not be"
@@ -341,7 +340,7 @@ class Locations:
         if "?" in text.removesuffix("?") or "$request_uri" in text or "$args" in text:
             to = text.removesuffix("?")
         try:
-            where = _narrowed(path, rewrite.first)
+            where = narrowed(path, rewrite.first)
         except ValueError as error:
             self._remarks.lost(rewrite, str(error))
             return True
@@ -363,7 +362,7 @@ class Locations:
             return []
         scope, passed, path = target
         self._remarks.differs(rewrite, "the location is looked for by the fixed beginning of the new path")
-        route = self._proxied(passed[0], path, scope, [_through(rewrite, passed[0], path)])
+        route = self._proxied(passed[0], path, scope, [through(rewrite, passed[0], path)])
         where = {"path": Noted(regex_path(rewrite.first, False), rewrite.place)}
         return [_before_all({"match": where, **route})]
 
@@ -402,7 +401,7 @@ class Locations:
         try:
             asked = condition_of(condition)
             if "path" in asked:
-                asked["path"] = _narrowed(path, asked["path"]["regex"])
+                asked["path"] = narrowed(path, asked["path"]["regex"])
             elif path is not None:
                 asked["path"] = path
         except ValueError as error:
@@ -443,56 +442,3 @@ def _before_all(route: Route) -> Route:
 
 def _is_named(one: Directive) -> bool:
     return one.name == "location" and one.first.startswith("@")
-
-
-def _path_of(location: Directive, prefix: str | None) -> Path:
-    """The path of a location as a value of `match.path`; `prefix` is that of the location around it."""
-    kind, text = location.args if len(location.args) == 2 else _glued(location.first)
-    if kind == "=":
-        return {"exact": parse_path(text)}
-    if kind in ("~", "~*"):
-        path = regex_path(text, kind == "~*")
-        return _narrowed(prefix, path["regex"], path) if prefix not in (None, "/") else path
-    if kind == "^~":
-        return {"prefix": parse_path(text), "before_regex": True}
-    return parse_path(text)
-
-
-def _glued(text: str) -> tuple[str, str]:
-    """The modifier may stand without a blank."""
-    for kind in ("~*", "^~", "~", "="):
-        if text.startswith(kind):
-            return kind, text.removeprefix(kind)
-    return "", text
-
-
-def _narrowed(path: Path, pattern: str, rest: dict[str, Any] | None = None) -> Path:
-    """An expression below a path; None where both are everything."""
-    ours = expression(pattern)
-    if pattern in _CATCH_ALL and "(" not in pattern:
-        return path
-    if isinstance(path, str) and path != "/":
-        ours = f"^(?={re.escape(path)}).*?(?:{ours})"
-    elif isinstance(path, dict):
-        start = path.get("prefix") or path.get("exact")
-        if start is None:
-            ours = f"(?=.*?(?:{path['regex']}))(?:{ours})" if path["regex"] != pattern else ours
-        else:
-            ours = f"^(?={re.escape(start)}{'$' if 'exact' in path else ''}).*?(?:{ours})"
-    return {**(rest or {}), "regex": ours}
-
-
-def _through(rewrite: Directive, passed: Directive, path: str) -> Directive:
-    """A rewrite to a location whose `proxy_pass` has a path, which takes the place of the location's."""
-    _, slash, tail = passed.first.partition("://")[2].partition("/")
-    new = rewrite.args[1]
-    if slash and new.startswith(path):
-        new = f"/{tail}{new[len(path) :]}"
-    return Directive(rewrite.name, (rewrite.first, new, *rewrite.args[2:]), rewrite.file, rewrite.line)
-
-
-def _proxy_host(passed: Directive) -> str:
-    """`$proxy_host`: what stands in the URL, without a default port."""
-    scheme, _, rest = passed.first.partition("://")
-    host = rest.partition("/")[0]
-    return host.removesuffix(":443" if scheme == "https" else ":80")

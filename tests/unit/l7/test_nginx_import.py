@@ -411,6 +411,18 @@ def test_redirects(read, line: str, url: str, redirect: Redirect) -> None:
     assert done.lost == []
 
 
+def test_an_expression_below_an_expression_asks_for_both(read) -> None:
+    done = read(
+        BACKEND
+        + server(r"location ~* \.php$ { rewrite ^/old/(.*)$ /new/$1 permanent; proxy_pass http://up; }")
+    )
+    route = done.route("a/old/x.PHP")
+    assert route and route.redirect == Redirect("/new/$1$is_args$args", 301)
+    route = done.route("a/x.PHP")
+    assert route and route.shares == (Share("up"),)
+    assert done.route("a/old/x") is None
+
+
 def test_fixed_answers(read) -> None:
     done = read(
         server(
