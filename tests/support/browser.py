@@ -58,8 +58,13 @@ def browser(directory: Path, *flags: str) -> Iterator[Browser]:
     """A browser with an empty profile until the block ends; `flags` are Chromium's."""
     log = directory / "chromedriver.log"
     driver = start_program(["chromedriver", "--port=0"], log, env={**os.environ, "HOME": str(directory)})
+
+    def port() -> str | None:
+        driver.check_running()
+        return _port(log)
+
     try:
-        wait_for(lambda: driver.check_running() or _port(log), TIMEOUT_S, "chromedriver to say its port")
+        wait_for(port, TIMEOUT_S, "chromedriver to say its port")
         url = f"http://127.0.0.1:{_port(log)}/session"
         args = [*FLAGS.split(), f"--user-data-dir={directory / 'profile'}", *flags]
         options = {"binary": shutil.which("chromium"), "args": args}

@@ -116,6 +116,25 @@ def test_a_wrong_file_changes_nothing(site, proxy):
     assert proxy.status()["generation"] == generation
 
 
+def test_a_new_program_that_cannot_begin_leaves_the_old_workers_at_work(site, proxy, origins):
+    taken = config(site, *origins)
+    taken["listeners"].append({"name": "taken", "listen": origins[0].endpoint})
+    with clients(site.address, PORT) as load:
+        load.wait_more(50)
+        proxy.write(taken)
+        proxy.send(signal.SIGUSR2)
+        wait_for(lambda: "msg=replaced" in proxy.output(), 20, "the new program")
+        wait_for(lambda: "another program listens there" in proxy.output(), 20, "its complaint")
+        load.wait_more(50)
+        assert proxy.status()["generation"] == 1
+        proxy.write(config(site, *origins))
+        assert proxy.reload()["generation"] == 3
+        load.wait_more(50)
+    assert load.failures == []
+    wait_for(lambda: not proxy.status()["leaving_generations"], 10, "the old workers to end")
+    assert proxy.status()["counters"]["requests"] == sum(origin.counts()["requests"] for origin in origins)
+
+
 def test_a_port_that_is_taken_changes_nothing(site, proxy, origins):
     taken = config(site, *origins)
     taken["listeners"].append({"name": "taken", "listen": origins[0].endpoint})
