@@ -1,6 +1,5 @@
 """See client.pxd."""
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
 
 from l7.counters cimport *
 from l7.http1.body cimport BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, BodyReader
@@ -8,7 +7,7 @@ from l7.http1.head cimport HEAD_COMPLETE, HEAD_MORE
 from l7.http1.refusals cimport status_of
 from l7.http1.request cimport RequestHead
 from l7.proxy.clock cimport now_s as clock_s
-from l7.proxy.exchange cimport (PAUSE_BACKEND, PAUSE_HELD, PAUSE_NEXT, Exchange, status_of_end)
+from l7.proxy.exchange cimport PAUSE_BACKEND, PAUSE_HELD, PAUSE_NEXT, Exchange
 from l7.proxy.relay cimport Relay
 from l7.proxy.sides cimport Back
 from l7.proxy.wheel cimport NEVER
@@ -198,7 +197,8 @@ cdef class ClientConnection(Exchange):
         except Exception as error:
             context = {"message": "a request could not be routed", "exception": error, "protocol": self}
             self.worker.loop.call_exception_handler(context)
-            self.fail(END_ERROR)
+            if self.is_open:
+                self.fail(END_ERROR)
         self._arm()
 
     cdef size_t _read_body(self, bytes data, size_t at):

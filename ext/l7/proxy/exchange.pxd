@@ -19,11 +19,10 @@ What of the body has been received is held while there is no connection, and as 
 sent again; beyond MAX_HELD the client is paused, or the request can not be sent again. So a request holds at
 most MAX_HELD and what one read brings.
 """
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from l7.http1.build cimport Forwarding
 from l7.proxy.sides cimport Back, Front
-from l7.proxy.upstream cimport Lane
 
 
 cdef enum:
@@ -102,7 +101,3 @@ cdef class Exchange(Front):
     cdef void _learn_session(self, Back back)
     cdef void _account(self, int end)
     cdef bytes _answer_lines(self)
-
-
-# The status that a request is answered with that ended so.
-cdef int status_of_end(int end) noexcept

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from l7.counters cimport *
-from l7.http1.body cimport BODY_CHUNKED, BODY_LENGTH, BODY_NONE, BODY_UNTIL_CLOSE
+from l7.http1.body cimport BODY_CHUNKED, BODY_NONE, BODY_UNTIL_CLOSE
 from l7.http1.build cimport (BUILD_CLOSE, BUILD_EXPECT, BUILD_KEEP_ALIVE, BUILD_UPGRADE, CONTINUE, build_answer,
                              build_request, build_response)
 from l7.http1.fields cimport FIELD_SET_COOKIE, FIELD_UPGRADE
@@ -10,7 +10,7 @@ from l7.http1.head cimport HEAD_COMPLETE, Head, Header, first_of
 from l7.http1.requestline cimport METHOD_HEAD
 from l7.proxy.backend cimport take_kept
 from l7.proxy.clock cimport now_s as clock_s
-from l7.proxy.log cimport AccessLog
+from l7.proxy.ending cimport account, status_of_end
 from l7.proxy.sides cimport Back, Front
 from l7.proxy.upstream cimport Lane, Upstream, is_in_ranges
 from l7.proxy.way cimport Way
@@ -23,9 +23,6 @@ from l7.proxy.connecting import open_connection
 cdef object OK = Outcome.OK
 cdef object FAILED = Outcome.FAILED
 cdef object NEUTRAL = Outcome.NEUTRAL
-
-cdef double[BUCKETS] bucket_s
-bucket_s[:] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, NEVER]
 
 
 cdef class Exchange(Front):
@@ -466,7 +463,8 @@ cdef class Exchange(Front):
         self.worker.row.add(lane.columns + BACKEND_ACTIVE, -1)
         if self.first_byte_s:
             took_s = self.first_byte_s - self.sent_s
-            self.worker.row.add(lane.columns + BACKEND_1XX + self.status // 100 - 1, 1)
+            if 100 <= self.status < 600:
+                self.worker.row.add(lane.columns + BACKEND_1XX + self.status // 100 - 1, 1)
             self.worker.row.add(lane.columns + BACKEND_BYTES_IN_TOTAL, self.bytes_in)
             self.worker.row.add(lane.columns + BACKEND_BYTES_OUT_TOTAL, self.bytes_out)
             self.worker.row.add(lane.columns + BACKEND_FIRST_BYTE_MICROSECONDS_TOTAL, <int64_t>(took_s * 1e6))
@@ -475,27 +473,9 @@ cdef class Exchange(Front):
             self.upstream.end(lane.server, outcome, clock_s())
 
     cdef void _account(self, int end):
-        cdef Worker worker = self.worker
-        cdef double now_s = clock_s()
-        cdef double took_s = now_s - self.began_s
-        cdef Py_ssize_t columns
-        cdef int bucket = 0
         self.end = end
         self.is_open = False
-        worker.row.add(worker.ends + end, 1)
-        if self.way is not None:
-            columns = self.way.columns
-            worker.row.add(columns + ROUTE_ACTIVE, -1)
-            if 100 <= self.status < 600:
-                worker.row.add(columns + ROUTE_1XX + self.status // 100 - 1, 1)
-            worker.row.add(columns + ROUTE_BYTES_IN_TOTAL, self.bytes_in)
-            worker.row.add(columns + ROUTE_BYTES_OUT_TOTAL, self.bytes_out)
-            worker.row.add(columns + ROUTE_MICROSECONDS_TOTAL, <int64_t>(took_s * 1e6))
-            while took_s > bucket_s[bucket]:
-                bucket += 1
-            worker.row.add(columns + ROUTE_FIRST_BUCKET + bucket, 1)
-        if worker.log is not None:
-            (<AccessLog>worker.log).add(self, now_s)
+        account(self)
 
     # -- the client's side
 
@@ -525,24 +505,3 @@ cdef bytes protocol_of(const Head* head):
     """What the Upgrade header names, in lower case."""
     cdef const Header* header = first_of(head, FIELD_UPGRADE)
     return head.data[header.value_at:header.value_at + header.value_length].lower()
-
-
-cdef int status_of_end(int end) noexcept:
-    if end == END_NO_ROUTE:
-        return 404
-    if end == END_BAD_REQUEST:
-        return 400
-    if end == END_TOO_LARGE:
-        return 413
-    if end == END_HEADER_TIMEOUT or end == END_BODY_TIMEOUT:
-        return 408
-    if end == END_CLIENT_CLOSED:
-        # nginx's number for requests that nobody waits for any more.
-        return 499
-    if end == END_POOL_DOWN or end == END_QUEUE_FULL or end == END_QUEUE_TIMEOUT or end == END_SHUTDOWN:
-        return 503
-    if end == END_CONNECT_TIMEOUT or end == END_BACKEND_TIMEOUT or end == END_TOTAL_TIMEOUT:
-        return 504
-    if end == END_CONNECT_FAILED or end == END_BACKEND_BROKEN or end == END_BACKEND_INVALID:
-        return 502
-    return 500

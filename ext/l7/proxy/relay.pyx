@@ -1,7 +1,7 @@
 """See relay.pxd."""
 from cpython.bytes cimport PyBytes_GET_SIZE
 
-from l7.counters cimport END_CLIENT_CLOSED, END_DONE, END_SHUTDOWN, END_TUNNEL_TIMEOUT, WORKER_TUNNELS
+from l7.counters cimport END_DONE, END_SHUTDOWN, END_TUNNEL_TIMEOUT, WORKER_TUNNELS
 from l7.proxy.clock cimport now_s as clock_s
 from l7.proxy.wheel cimport Timed
 from l7.proxy.worker cimport Worker

@@ -3,8 +3,6 @@
 Kept connections are used last in, first out, so that the ones a lull leaves over grow old and go. A connection
 is on the list exactly while it has no request.
 """
-from libc.stdint cimport uint64_t
-
 from l7.proxy.worker cimport Worker
 
 

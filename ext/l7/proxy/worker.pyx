@@ -1,5 +1,5 @@
 """See worker.pxd."""
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.time cimport gmtime_r, strftime, time, time_t, tm
 
 from l7.counters cimport Row
