@@ -38,6 +38,8 @@ class Child:
     number: int = 0
     failures: int = 0
     """How often the one in this place died soon after it began, in a row."""
+    is_lost: bool = False
+    """Nothing more is to be heard from it."""
 
 
 def fork_child(

@@ -109,7 +109,7 @@ class Master:
         poll.register(self._wake, select.POLLIN)
         channels: dict[int, tuple[Generation, Channel]] = {}
         for generation in self._line.generations():
-            if generation.steward is not None:
+            if generation.steward is not None and not generation.steward.is_lost:
                 channel = generation.steward.channel
                 channels[channel.fileno()] = generation, channel
                 poll.register(channel, select.POLLIN | (select.POLLOUT if channel.is_waiting else 0))
@@ -125,8 +125,10 @@ class Master:
                 if events & ~select.POLLOUT:
                     for message, _ in channel.receive():
                         self._hear(generation, message)
-            except ChannelClosedError as error:
-                self._lose(generation, str(error))
+            except ChannelClosedError:
+                if generation.steward is not None:
+                    # It is about to end; should it not, it is silent, and is killed for that.
+                    generation.steward.is_lost = True
         while self._signals:
             self._on_signal(self._signals.popleft())
         self._reap()
@@ -228,14 +230,6 @@ class Master:
             case {"ask": "certificates"}:
                 self._read_certificates(generation)
 
-    def _lose(self, generation: Generation, why: str) -> None:
-        """A steward's channel is of no use any more: the process ends, if it has not."""
-        if generation.steward is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(generation.steward.pid, signal.SIGKILL)
-        self._bury(generation, generation.steward, *os.waitpid(generation.steward.pid, 0), why=why)
-
     def _read_certificates(self, generation: Generation) -> None:
         """Reads the certificates again, here where the keys may be read, and hands them on."""
         blueprint = generation.blueprint
@@ -247,7 +241,6 @@ class Master:
                 store.replace(pems[listener])
         except L4lbError as error:
             log("certificates could not be read, the old ones stay", level=logging.ERROR, why=error)
-            generation.tell_steward({"do": "certificates", "why": str(error)})
             return
         generation.tell_steward({"do": "certificates", "listeners": pack_pems(pems)})
 
@@ -268,11 +261,11 @@ class Master:
                     self._bury(generation, child, pid, status)
                     break
 
-    def _bury(self, generation: Generation, child: Child, pid: int, status: int, why: str = "") -> None:
+    def _bury(self, generation: Generation, child: Child, pid: int, status: int) -> None:
         is_steward = child is generation.steward
         who = "steward" if is_steward else f"worker {child.number}"
         generation.remove(pid)
-        how = why or describe_end(status)
+        how = describe_end(status)
         if self._line.coming is not None and generation is self._line.coming.generation:
             log(f"{who} ended", level=logging.ERROR, pid=pid, generation=generation.number, how=how)
             self._line.take_back(f"{who} ended before it served: {how}; see the log")
