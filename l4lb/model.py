@@ -255,12 +255,13 @@ class Affinity:
     """Flows of one client, or of one client network, go to one backend.
 
     `prefix` is the length of the client network, of IPv4 and of IPv6; it lasts `timeout_s` from its last
-    new flow.
+    new flow. Services of one `group` share it: their clients meet the same host.
     """
 
     prefix4: int = 32
     prefix6: int = 128
     timeout_s: float = 300.0
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

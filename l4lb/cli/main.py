@@ -315,10 +315,8 @@ def explain(socket: Path, client: str, service: str, as_json: bool) -> None:
     if as_json:
         output.print_json(answer)
         return
-    fields = [
-        (key, answer[key])
-        for key in ("client", "listen", "service", "forward", "scheduler", "state", "verdict")
-    ]
+    keys = ["client", "listen", "service", "forward", "scheduler", "affinity", "state", "verdict"]
+    fields = [(key, answer[key]) for key in keys if key != "affinity" or answer[key] is not None]
     fields.append(("reason", f"{answer['reason']}: {answer['why']}"))
     if answer["verdict"] == "forward":
         alike = answer["backend"] is not None

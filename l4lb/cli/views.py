@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from l4lb.cli.kernelcounts import KernelCount
+from l4lb.control.affinity import describe_affinity
 from l4lb.control.quorum import ServiceState
 from l4lb.control.roster import Roster
 from l4lb.control.rules import COUNTERS, LEASE_S
@@ -268,6 +269,7 @@ def explain(scene: Scene, client: str, listen: str) -> Json:
         "service": service.name if service else None,
         "forward": str(service.forward) if service else None,
         "scheduler": _scheduler(service) if service else None,
+        "affinity": describe_affinity(service, scene.config.services) if service else None,
         "state": f"{standing.state}: {standing.why}" if standing else None,
         "verdict": decision.verdict.name.lower(),
         "reason": decision.reason.name.lower(),

@@ -9,10 +9,12 @@ of 3 to 5 s; what is said here begins where a setting does harm, not where it le
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from l4lb.control.affinity import group_of
 from l4lb.control.field import Field
 from l4lb.control.judgement import WEIGHTED
 from l4lb.control.placed import PlacedConfig
@@ -53,12 +55,24 @@ class Advice:
 
 def advise(config: L4Config) -> list[Advice]:
     """All that there is to say, service by service."""
+    members = Counter(map(group_of, config.services))
     return [
         Advice(("services", number, *keys), text)
         for number, service in enumerate(config.services)
-        for rule in _RULES
-        for keys, text in rule(service)
+        for keys, text in _about(service, members)
     ]
+
+
+def _about(service: Service, members: Counter[str | None]) -> Iterator[tuple[Path, str]]:
+    """By the keys below the service; `members` says how many services an affinity group has."""
+    for rule in _RULES:
+        yield from rule(service)
+    group = group_of(service)
+    if group is not None and members[group] == 1:
+        yield (
+            ("affinity", "group"),
+            "no other service is of this group, so nothing is shared; name it in another one, or remove it",
+        )
 
 
 def locate(config: PlacedConfig) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 An address, protocol and port belong to one service; clients are of one address family; an answer can be told
 apart from every other; nothing is balanced in a circle; the tables of the packet path have room; what acts on
-health has a check to act on; and what `modes` asks for. The first rule that is broken raises ConfigError, of
-two services at the later one.
+health has a check to act on; what shares affinity has the same hosts (`affinity`); and what `modes` asks for.
+The first rule that is broken raises ConfigError, of two services at the later one.
 
 *Sharing a backend.* Only answers of `nat` come to the gateway from an endpoint, and have to be told apart.
 Those of `masquerade` are told by the pool address and port that they go to, which no VIP or backend has; with
@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from l4lb.control.affinity import check_affinity_groups
 from l4lb.control.field import Field
 from l4lb.control.message import quoted
 from l4lb.control.modes import check_mode
@@ -78,6 +79,7 @@ def check_services(services: Sequence[PlacedService]) -> None:
     _check_room(services)
     _check_answers(services)
     _check_unremembered(services)
+    check_affinity_groups(services)
 
 
 def _check_families(service: PlacedService) -> None:

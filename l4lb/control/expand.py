@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple, Protocol
 
+from l4lb.control.affinity import affinity_prefix
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
@@ -155,8 +156,9 @@ def expand(
                 source_flows=service.limits.flows or 0,
                 kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
                 rejects=service.on_no_backend is OnNoBackend.REJECT,
-                affinity_prefix=_affinity_prefix(service),
+                affinity_prefix=affinity_prefix(service),
                 affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
+                affinity_group=service.affinity.group if service.affinity else None,
                 one_packet=service.one_packet,
                 custom=around.custom(service),
             )
@@ -170,14 +172,6 @@ def expand(
         pool=tuple(address.packed for address in around.pool.addresses),
         gue_port=config.tunnel.port,
     )
-
-
-def _affinity_prefix(service: Service) -> int:
-    """The length of a client network, or 0; clients of a service are of one family."""
-    if service.affinity is None:
-        return 0
-    is_ipv4 = service.listens[0].address.version == 4
-    return service.affinity.prefix4 if is_ipv4 else service.affinity.prefix6
 
 
 def _vips(service: Service) -> tuple[bytes, ...]:
@@ -204,6 +198,7 @@ def _expand_backend(
         port=0 if keeps_port else backend.port or 0,
         weight=backend.weight,
         max_connections=backend.max_connections or 0,
+        sorry=backend.sorry,
     )
     if service.forward is Forward.MASQUERADE:
         return replace(entry, pool=around.pool.range_for(backend, around.paths))

@@ -156,9 +156,11 @@ def _parse_affinity(field: Field, version: int) -> Affinity:
     if not field.is_mapping():
         field.choice(_By)
         return affinity
-    keys = field.keys(("by", "mask", "timeout"), required=())
+    keys = field.keys(("by", "mask", "timeout", "group"), required=())
     if "by" in keys:
         keys["by"].choice(_By)
+    if "group" in keys:
+        affinity = replace(affinity, group=_parse_name(keys["group"]))
     if "timeout" in keys:
         affinity = replace(affinity, timeout_s=keys["timeout"].duration(*AFFINITY_TIMEOUT_S))
     if "mask" not in keys:

@@ -63,7 +63,8 @@ class BackendEntry:
     Tunnels: `mtu` is the largest packet on the way to the backend (0: unknown, nothing is too big), and the
     outer source address is `source` with the bits behind `source_prefix` taken from the flow's hash.
     Masquerade: `pool` is the first of the addresses in `Table.pool` to choose from, and how many.
-    With `max_connections` open flows it takes no new ones; 0 is no limit.
+    With `max_connections` open flows it takes no new ones; 0 is no limit. A `sorry` server is no host that an
+    affinity group could share.
     """
 
     slot: int
@@ -75,6 +76,7 @@ class BackendEntry:
     source_prefix: int = 0
     pool: tuple[int, int] = (0, 0)
     max_connections: int = 0
+    sorry: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,8 @@ class ServiceEntry:
     `source_flows` are the limits of one client address, 0 for none. With a `kernel_seed` places of `lookup`
     are found by the hash that the kernel's rules have, so that both choose alike. New flows of a client, its
     address cut to `affinity_prefix` bits (0: no affinity; all of an address where it has fewer), go where the
-    last one went, for `affinity_ms` milliseconds from that. `one_packet` remembers no UDP flow: every
+    last one went, for `affinity_ms` milliseconds from that; services of one `affinity_group`, which have both
+    alike, share that (`l4lb.dataplane.affinity_group`). `one_packet` remembers no UDP flow: every
     datagram is scheduled (not with masquerade, whose answers need a flow). With `rejects` clients are told
     where no backend takes new flows.
     `custom` chooses in place of the scheduler, which stands in where it has no answer.
@@ -104,6 +107,7 @@ class ServiceEntry:
     kernel_seed: int | None = None
     affinity_prefix: int = 0
     affinity_ms: int = 0
+    affinity_group: str | None = None
     one_packet: bool = False
     rejects: bool = False
     custom: Guard | None = None

@@ -45,7 +45,7 @@ l4:
       allow: [10.0.0.0/8, 192.0.2.7]
       deny: 10.1.0.0/16
       limits: {new_flows: 10, flows: 100}
-      affinity: {by: client-ip, mask: 24, timeout: 300s}
+      affinity: {by: client-ip, mask: 24, timeout: 300s, group: one}
       health:
         type: https
         interval: 5s
@@ -356,7 +356,10 @@ def _check_entry(service: Service, entry: ServiceEntry, table: Table) -> None:
     """The mode has what it needs, and nothing that belongs to another."""
     client_size = len(service.listens[0].address.packed)
     assert entry.forward is service.forward
-    assert entry.vips == () or entry.forward is Forward.DSR
+    if entry.forward.is_tunnel:
+        assert entry.vips == (service.listens[0].address.packed,)
+    elif entry.forward is not Forward.DSR:
+        assert entry.vips == ()
     if entry.forward is Forward.DSR:
         assert set(entry.vips) == {listen.address.packed for listen in service.listens}
         assert len(entry.vips) <= MAX_MARKED_VIPS

@@ -93,7 +93,7 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
         most = draw(MOST)
         weights = [draw(st.sampled_from([1, 1, 2, 3, 0, None, None])) for _ in endpoints]
         backends = tuple(
-            f"{end} x{weight}{draw(st.sampled_from(most))}"
+            f"{end} x{weight}{draw(st.sampled_from(most))}{draw(SORRY)}"
             for end, weight in zip(endpoints, weights, strict=True)
             if weight is not None
         )
@@ -106,6 +106,7 @@ def services(draw: st.DrawFn) -> tuple[Svc, ...]:
         service = replace(
             service,
             affinity=draw(AFFINITIES),
+            group=draw(GROUPS),
             one_packet=draw(st.sampled_from([False, False, True])),
             rejects=draw(st.booleans()),
         )
@@ -123,6 +124,8 @@ CUSTOM = st.sampled_from([*[None] * 5, Guard(Moody("any"))])
 MOST = st.sampled_from([("",), ("", " max1", " max5"), (" max1", " max2")])
 """Connections that backends of a service may have."""
 AFFINITIES = st.sampled_from([*[(0, 0)] * 3, (32, 1_000), (24, 400), (128, 150), (1, 2_000)])
+GROUPS = st.sampled_from([None, None, "one", "one", "two"])
+SORRY = st.sampled_from([*[""] * 7, " sorry"])
 SLOT_NUMBERS = st.integers(0, sum(len(endpoints) for _, _, endpoints, _ in SERVICES))
 GIVEN_UP = st.frozensets(SLOT_NUMBERS, max_size=8)
 plans = st.builds(Plan, services(), st.booleans(), st.booleans(), st.sampled_from([0, 0, 0, 3]))

@@ -38,10 +38,11 @@ LOOKUP_SIZE = 251
 @dataclass(frozen=True)
 class Svc:
     """A service. Listens: `192.0.2.1:80/tcp`, `:8000-8003/tcp`, `:any/udp`; backends: `10.2.0.11:8080`,
-    `10.2.0.11` (port kept), each with ` x3` for weight 3 and ` max2` for two connections. `limits` are the
-    new flows a second and the flows of one source, 0 for none; `sources` the networks of outer source
-    addresses, one a family; `pool` the part of the table's pool that backends take, if not all of their
-    family; `affinity` the bits of a client network and milliseconds, 0 for none."""
+    `10.2.0.11` (port kept), each with ` x3` for weight 3, ` max2` for two connections and ` sorry` for the
+    sorry server. `limits` are the new flows a second and the flows of one source, 0 for none; `sources` the
+    networks of outer source addresses, one a family; `pool` the part of the table's pool that backends take,
+    if not all of their family; `affinity` the bits of a client network and milliseconds, 0 for none, and
+    `group` with whom it is shared."""
 
     name: str
     listens: Sequence[str]
@@ -54,6 +55,7 @@ class Svc:
     pool: tuple[int, int] | None = None
     kernel_seed: int | None = None
     affinity: tuple[int, int] = (0, 0)
+    group: str | None = None
     one_packet: bool = False
     custom: Guard | None = None
     rejects: bool = False
@@ -131,7 +133,11 @@ def parse_backend(text: str) -> Backend:
         host, _, number = endpoint.rpartition(":")
         port = int(number)
     return Backend(
-        ip_address(host.strip("[]")), port, int(weight), max_connections=int(most) if most else None
+        ip_address(host.strip("[]")),
+        port,
+        int(weight),
+        sorry="sorry" in words,
+        max_connections=int(most) if most else None,
     )
 
 
@@ -155,6 +161,7 @@ def _entry(service: Svc, backends: list[Backend], slots: Slots, pool: Sequence[s
         *service.limits,
         service.kernel_seed,
         *service.affinity,
+        service.group,
         service.one_packet,
         service.rejects,
         service.custom,
@@ -169,6 +176,7 @@ def _backend_entry(service: Svc, backend: Backend, slots: Slots, pool: Sequence[
         backend.port or 0,
         backend.weight,
         max_connections=backend.max_connections or 0,
+        sorry=backend.sorry,
     )
     if service.forward.is_tunnel:
         networks = map(ip_network, service.sources)

@@ -57,6 +57,11 @@ SAID = {
         f"7:17: l4.services[0].affinity: {NAT}; keep affinity only where sessions need it, "
         "or tell clients apart by a cookie at layer 7",
     ),
+    "a group of one": (
+        service("affinity: {group: shop}", CHECKED, listen=V6, backends=V6_TWO),
+        "6:25: l4.services[0].affinity.group: no other service is of this group, so nothing is shared; name "
+        "it in another one, or remove it",
+    ),
     "a session over several ports": (
         service("scheduler: round-robin", CHECKED, listen="[203.0.113.10:80/tcp, 203.0.113.10:443/tcp]"),
         "6:18: l4.services[0].scheduler: the service has several ports, and round-robin sends a client's "

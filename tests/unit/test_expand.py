@@ -284,6 +284,19 @@ def test_affinity_is_by_the_prefix_of_the_clients_family() -> None:
     assert fields == [[(0, 0), (0, 0)], [(24, 1500), (56, 1500)]]
 
 
+def test_affinity_groups_and_sorry_servers_are_passed_on() -> None:
+    config = parse_config(l4("web 192.0.2.1:80/tcp 10.2.0.1,10.2.0.2", "api 192.0.2.2:80/tcp 10.2.0.1"), "x")
+    web, api = config.services
+    backends = (web.backends[0], replace(web.backends[1], sorry=True))
+    grouped = replace(web, affinity=Affinity(group="shop"), backends=backends)
+    config = replace(config, services=(grouped, api))
+    slots = SlotRegistry()
+    slots.assign(config, lambda slot: 0)
+    services = expand(config, slots, Surroundings(KEY)).services
+    assert [service.affinity_group for service in services] == ["shop", None]
+    assert [backend.sorry for service in services for backend in service.backends] == [False, True, False]
+
+
 def test_a_table_of_1000_services_has_every_part() -> None:
     table = table_of(
         *(

@@ -21,6 +21,8 @@ TABLE = make_table(
     Svc("hidden", ["192.0.2.2:80/tcp"], ["10.2.0.51:8080"], forward=Forward.MASQUERADE),
     Svc("limited", ["192.0.2.3:80/tcp"], ["10.2.0.13:8080"], limits=(0, 2)),
     Svc("sticky", ["192.0.2.4:80/tcp"], ["10.2.0.21:80", "10.2.0.22:80"], affinity=(32, 60_000)),
+    Svc("both", ["192.0.2.5:80/tcp"], ["10.2.0.31", "10.2.0.32"], affinity=(32, 60_000), group="both"),
+    Svc("both tls", ["192.0.2.5:443/tcp"], ["10.2.0.32", "10.2.0.31"], affinity=(32, 60_000), group="both"),
     pool=("10.2.0.1", "10.2.0.2"),
 )
 PORTS = (20_000, 10)
@@ -219,6 +221,18 @@ def test_affinities_go_on_and_end_as_they_would_have():
     assert next_one.shared.load_affinities(pieces(dumped, 45)) == 0
     assert {n: stick(next_one, n, 2, 59_000) for n in chosen} == chosen
     assert next_one.reasons()[Reason.AFFINITY] == 20
+
+
+def test_affinities_of_a_group_go_on_in_all_its_services():
+    running, next_one = make_balancer(), make_balancer()
+    hosts = {7: 10, 8: 9}  # of `both` 7 and 8, of `both tls` 9 and 10, in another order
+    clients = [f"198.51.100.{n}:1" for n in range(1, 21)]
+    chosen = {client: running.decide(tcp(client, "192.0.2.5:80"), 0).slot for client in clients}
+    assert set(chosen.values()) == set(hosts)
+    assert next_one.shared.load_affinities(running.shared.dump_affinities(0)) == 0
+    for client, slot in chosen.items():
+        decision = next_one.decide(tcp(client, "192.0.2.5:443"), 0)
+        assert (decision.reason, decision.slot) == (Reason.AFFINITY, hosts[slot])
 
 
 def test_affinities_that_are_known_do_not_fit():

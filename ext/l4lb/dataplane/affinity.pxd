@@ -18,7 +18,7 @@ from l4lb.dataplane.packet cimport Addr, Packet
 cdef struct Affinity:
     Addr network        # the client's address, cut to the service's prefix
     uint64_t ends_ms    # 0: the place was never used
-    uint32_t number     # of the service
+    uint32_t number     # of the service, or of its group
     uint16_t slot
     uint8_t family
 
@@ -46,11 +46,15 @@ cdef void affinities_close(Affinities* affinities) noexcept nogil
 
 # Needs no lock.
 cdef Client client_of(Affinities* affinities, const ServiceView* service, const Packet* packet) noexcept nogil
-# The slot that new flows of the client go to, or -1: it has none, its time is over, or it takes no new flows.
+# The slot of `service` that new flows of the client go to, or -1: it has none, its time is over, or it takes no new
+# flows. Services of a group read one another's.
 cdef int affinity_slot(const Client* client, const Rules* rules, int service, uint64_t now_ms) noexcept nogil
 # The client's last new flow went to `slot`.
 cdef void affinity_set(Affinities* affinities, const Client* client, uint16_t slot, uint64_t now_ms,
                        uint64_t ends_ms) noexcept nogil
+
+# Whether new flows of a client are to follow one to `slot`: in a group only where all its services have that host.
+cdef bint affinity_follows(const Rules* rules, int service, int slot) noexcept nogil
 
 # For a program that replaces the running one: the affinities in `count` places from `first` on that end later than
 # `now_ms`; returns how many there are.

@@ -2,7 +2,13 @@
 from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from l4lb.dataplane.nativetable cimport BackendView, pthread_mutex_destroy, pthread_mutex_init, zeros
+from l4lb.dataplane.nativetable cimport (
+    BackendView,
+    ServiceView,
+    pthread_mutex_destroy,
+    pthread_mutex_init,
+    zeros,
+)
 from l4lb.dataplane.packet cimport FAMILY_IPV6, Addr, same_addr
 from l4lb.dataplane.sources cimport group_number
 
@@ -38,7 +44,7 @@ cdef Affinity* group_of(Affinities* affinities, uint32_t number, const Addr* net
 cdef Client client_of(Affinities* affinities, const ServiceView* service, const Packet* packet) noexcept nogil:
     cdef Client client
     client.family = packet.protocol & FAMILY_IPV6
-    client.number = service.number
+    client.number = service.affinity_number
     client.network = packet.source
     client.network.hi &= service.affinity_masks[client.family != 0].hi
     client.network.lo &= service.affinity_masks[client.family != 0].lo
@@ -59,11 +65,26 @@ cdef Affinity* find_in(const Client* client) noexcept nogil:
 
 cdef int affinity_slot(const Client* client, const Rules* rules, int service, uint64_t now_ms) noexcept nogil:
     cdef const Affinity* place = find_in(client)
-    cdef const BackendView* backend
+    cdef int slot
     if place == NULL or now_ms >= place.ends_ms or place.slot >= rules.slots_end:
         return -1
-    backend = rules.backends + place.slot
-    return place.slot if backend.service == service and backend.takes_new else -1
+    slot = slot_of(rules, service, place.slot)
+    return slot if slot >= 0 and rules.backends[slot].takes_new else -1
+
+
+cdef int slot_of(const Rules* rules, int service, int slot) noexcept nogil:
+    """What a remembered slot is to the service: its own, or its own at the same host, or -1."""
+    cdef const BackendView* backend = rules.backends + slot
+    cdef const ServiceView* here = rules.services + service
+    if backend.service == service:
+        return slot
+    if not backend.host or rules.services[backend.service].affinity_group != here.affinity_group:
+        return -1
+    return rules.peers[backend.host - 1 + here.affinity_member]
+
+
+cdef bint affinity_follows(const Rules* rules, int service, int slot) noexcept nogil:
+    return not rules.services[service].affinity_group or rules.backends[slot].host != 0
 
 
 cdef Affinity* place_in(Affinities* affinities, Affinity* group, uint64_t now_ms) noexcept nogil:

@@ -58,6 +58,7 @@ cdef struct BackendView:
     uint8_t takes_new       # flows: it has weight
     uint8_t leaving         # why known flows leave, LEAVING_…; 0: they stay
     uint32_t max_connections    # open flows with which it takes no new ones, 0: no limit
+    uint32_t host           # of its affinity group: where its slots begin in `peers`, and 1; 0: it is none
     Addr source             # outer, of a tunnel
 
 
@@ -84,6 +85,9 @@ cdef struct ServiceView:
     bint has_affinity
     uint64_t affinity_ms
     Addr affinity_masks[2]  # of an IPv4 and an IPv6 client
+    uint32_t affinity_number    # of the service, or its group, among the places of clients
+    uint32_t affinity_group     # counted from 1, 0: none
+    uint32_t affinity_member    # which of the group's services it is
 
 
 cdef struct VipView:
@@ -131,6 +135,7 @@ cdef struct Rules:
     uint16_t* slots
     uint32_t* weights
     uint32_t entries
+    uint16_t* peers         # by host of an affinity group: its slot in each service of the group
     AddressMap vips
     AddressMap endpoints
     SegmentView* segments
@@ -155,6 +160,7 @@ cdef class NativeTable:
     cdef Rules rules
     cdef int compile_services(self, source) except -1
     cdef int compile_backends(self, ServiceView* service, int index, s) except -1
+    cdef int compile_groups(self, source) except -1
     cdef int compile_leaving(self, source) except -1
     cdef int compile_answers(self, source) except -1
     cdef int compile_pool(self, source) except -1

@@ -9,6 +9,7 @@ from l4lb.dataplane.ports cimport MAX_POOL
 from l4lb.dataplane.tcp cimport FROM_CLIENT, FROM_CLIENT_ONLY
 
 from l4lb.dataplane import decision as words
+from l4lb.dataplane.affinity_group import affinity_groups, affinity_owner
 from l4lb.dataplane.table import MAX_MARKED_VIPS, MAX_SLOTS, PortRange
 from l4lb.model import Forward, Scheduler
 
@@ -88,6 +89,7 @@ cdef class NativeTable:
         self.keep = []
         pthread_mutex_init(&rules.turns, NULL)
         self.compile_services(source)
+        self.compile_groups(source)
         self.compile_leaving(source)
         fill_map(&rules.vips, source.vips, False)
         self.compile_answers(source)
@@ -193,6 +195,23 @@ cdef class NativeTable:
             raise ValueError(f"the lookup table of {s.name} is empty")
         return 0
 
+    cdef int compile_groups(self, source) except -1:
+        cdef Rules* rules = &self.rules
+        cdef uint32_t group, member, slot
+        cdef uint32_t next_peer = 0
+        groups = affinity_groups(source.services)
+        rules.peers = <uint16_t*>zeros(sum([len(g.hosts) * len(g.services) for g in groups]), sizeof(uint16_t))
+        for group, g in enumerate(groups, 1):
+            for member, index in enumerate(g.services):
+                rules.services[<uint32_t>index].affinity_group = group
+                rules.services[<uint32_t>index].affinity_member = member
+            for host in g.hosts:
+                for member, slot in enumerate(host):
+                    rules.backends[slot].host = next_peer + 1
+                    rules.peers[next_peer + member] = <uint16_t>slot
+                next_peer += len(host)
+        return 0
+
     cdef int compile_leaving(self, source) except -1:
         cdef Rules* rules = &self.rules
         cdef uint32_t slot
@@ -256,11 +275,14 @@ cdef class NativeTable:
         pthread_mutex_unlock(&old.turns)
 
     cdef number_services(self, const Key* key):
-        """Numbers the services for their sources. All balancers have one key, so it is the same each time."""
+        """Numbers the services for their sources and clients. All balancers have one key, so it is the same each
+        time."""
         cdef uint32_t index
         for index in range(self.rules.service_count):
             name = self.source.services[index].name.encode()
             self.rules.services[index].number = <uint32_t>sip_bytes(key, name, len(name))
+            name = affinity_owner(self.source.services[index]).encode()
+            self.rules.services[index].affinity_number = <uint32_t>sip_bytes(key, name, len(name))
 
     def __dealloc__(self):
         cdef Rules* rules = &self.rules
@@ -273,6 +295,7 @@ cdef class NativeTable:
         PyMem_RawFree(rules.marked_vips)
         PyMem_RawFree(rules.slots)
         PyMem_RawFree(rules.weights)
+        PyMem_RawFree(rules.peers)
         PyMem_RawFree(rules.vips.places)
         PyMem_RawFree(rules.vips.ranges)
         PyMem_RawFree(rules.endpoints.places)

@@ -6,7 +6,7 @@ the two together byte for byte.
 from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
-from l4lb.dataplane.affinity cimport Client, affinity_set, affinity_slot, client_of
+from l4lb.dataplane.affinity cimport Client, affinity_follows, affinity_set, affinity_slot, client_of
 from l4lb.dataplane.carry cimport (
     answer_expired,
     answer_reset,
@@ -260,7 +260,7 @@ cdef int schedule(Core* core, const Candidate* candidate, uint64_t now_ms, bint*
     home = affinity_slot(&client, core.rules, candidate.service, now_ms)
     kept[0] = home >= 0 and has_room(core.rules, &core.table, home)
     slot = home if kept[0] else take_turn(core, candidate)
-    if slot >= 0:
+    if slot >= 0 and (home >= 0 or affinity_follows(core.rules, candidate.service, slot)):
         # Who finds his backend full goes elsewhere, and belongs there still.
         affinity_set(core.affinities, &client, <uint16_t>(home if home >= 0 else slot), now_ms,
                      now_ms + service.affinity_ms)

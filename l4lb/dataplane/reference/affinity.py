@@ -8,21 +8,26 @@ counted.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from l4lb.dataplane.affinity_group import affinity_groups, affinity_owner
 from l4lb.dataplane.reference.hashing import service_number, siphash, spread
 from l4lb.dataplane.table import ServiceEntry
 
 GROUPS = 32768
 GROUP = 8
 
+Hosts = Mapping[int, int]
+"""What a service of an affinity group makes of the slots of all of them: its own slot at the same host."""
+
 
 class Client(NamedTuple):
-    """A client network of a service, which is known by its number; the address ends with zeros."""
+    """A client network of a service, or of a group of them, which is known by its number; the address ends
+    with zeros."""
 
-    service: int
+    owner: int
     network: bytes
 
 
@@ -46,6 +51,7 @@ class Affinities:
     def choose(
         self,
         service: ServiceEntry,
+        hosts: Hosts | None,
         address: bytes,
         key: bytes,
         now_ms: int,
@@ -53,17 +59,20 @@ class Affinities:
         schedule: Callable[[], int | None],
     ) -> tuple[int | None, bool]:
         """The slot for a new flow, and whether it is that of the client's last one. Else `schedule` says
-        it, or None. Who meets no room where he belongs goes elsewhere and belongs there still."""
-        client = Client(service_number(key, service.name), mask(address, service.affinity_prefix))
-        group = self._groups[spread(client.service, siphash(key, client.network), GROUPS)]
+        it, or None. Who meets no room where he belongs goes elsewhere and belongs there still. What only
+        one service of a group has is not remembered for all of them."""
+        client = Client(service_number(key, affinity_owner(service)), mask(address, service.affinity_prefix))
+        group = self._groups[spread(client.owner, siphash(key, client.network), GROUPS)]
         place = next((place for place in group if place.client == client), None)
         belongs = None
-        if place is not None and now_ms < place.ends_ms and _takes_new(service, place.slot):
-            belongs = place.slot
+        if place is not None and now_ms < place.ends_ms:
+            belongs = _backend_for(service, hosts, place.slot)
         keeps = belongs is not None and has_room(belongs)
         slot = belongs if keeps else schedule()
         if slot is None:
             return None, False
+        if belongs is None and hosts is not None and slot not in hosts:
+            return slot, False
         new = Place(client, slot if belongs is None else belongs, now_ms + service.affinity_ms)
         if place is not None:
             group[group.index(place)] = new
@@ -90,6 +99,19 @@ def mask(address: bytes, prefix: int) -> bytes:
     return (int.from_bytes(address) >> spare << spare).to_bytes(len(address))
 
 
-def _takes_new(service: ServiceEntry, slot: int) -> bool:
-    """Whether the backend is the service's still, and has weight: one that drains has none."""
-    return any(backend.slot == slot and backend.weight > 0 for backend in service.backends)
+def hosts_of(services: Sequence[ServiceEntry]) -> list[Hosts | None]:
+    """By service, None where it is of no group."""
+    found: list[Hosts | None] = [None] * len(services)
+    for group in affinity_groups(services):
+        for place, service in enumerate(group.services):
+            found[service] = {slot: host[place] for host in group.hosts for slot in host}
+    return found
+
+
+def _backend_for(service: ServiceEntry, hosts: Hosts | None, slot: int) -> int | None:
+    """The slot of the service that a remembered one stands for, if it has weight: one that drains has
+    none."""
+    own = next((backend for backend in service.backends if backend.slot == slot), None)
+    if own is None and hosts is not None:
+        own = next((backend for backend in service.backends if backend.slot == hosts.get(slot)), None)
+    return own.slot if own is not None and own.weight > 0 else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from l4lb.dataplane.custom import NewFlow
 from l4lb.dataplane.decision import Decision, Flow, Reason, SlotCounters, State, Verdict
 from l4lb.dataplane.reference import carry, states
+from l4lb.dataplane.reference.affinity import Hosts, hosts_of
 from l4lb.dataplane.reference.carry import Arrival, Chosen, Reply
 from l4lb.dataplane.reference.counters import SharedCounters
 from l4lb.dataplane.reference.flowtable import TICK_MS, FlowEntry, FlowKey, FlowTable
@@ -80,6 +81,7 @@ class Balancer:
         self._rejections = _Pace()
         self._table: Table | None = None
         self._choices: list[Choice] = []
+        self._hosts: list[Hosts | None] = []
         self._reasons = dict.fromkeys(Reason, 0)
         self._traffic: dict[int, _Traffic] = {}
         self._taken: dict[int, tuple[int, int]] = {}
@@ -96,6 +98,7 @@ class Balancer:
         self._limits.publish(table)
         self._shared.keep_turns([service.name for service in table.services])
         self._choices = [Choice(service, self._key, self._shared) for service in table.services]
+        self._hosts = hosts_of(table.services)
 
     def decide(
         self,
@@ -311,7 +314,7 @@ class Balancer:
         if is_tcp and not packet.flags & states.SYN:
             slot = choice.look_up(hash_, client)
         else:
-            chosen, keeps = self._schedule(service, choice, hash_, key, now_ms)
+            chosen, keeps = self._schedule(table, number, hash_, key, now_ms)
             if chosen is None:
                 return Reason.BACKENDS_FULL
             slot = chosen
@@ -344,15 +347,17 @@ class Balancer:
         return Reason.REJECTED
 
     def _schedule(
-        self, service: ServiceEntry, choice: Choice, hash_: int, key: FlowKey, now_ms: int
+        self, table: Table, number: int, hash_: int, key: FlowKey, now_ms: int
     ) -> tuple[int | None, bool]:
         """The slot for a new flow, None where all are full, and whether its client's last one has chosen
         it."""
+        service, choice = table.services[number], self._choices[number]
         client, flow = Endpoint(key.client, key.client_port), NewFlow(*key, hash_)
         if not service.affinity_prefix:
             return choice.choose(hash_, client, flow), False
         return self._shared.affinities.choose(
             service,
+            self._hosts[number],
             client.address,
             self._key,
             now_ms,
