@@ -5,6 +5,10 @@ to the context of the certificate that is for it. The front stays for the life o
 the keys of session tickets: workers that are forked after it was made can resume one another's sessions, and
 new certificates (`replace`) end neither sessions nor connections.
 
+uvloop (0.23) ends a handshake that fails without sending what OpenSSL wrote for the client: the alert that
+says why. So the front's connections keep the error back until the client, who has been told, closes or says
+more; the handshake's time-out ends those who do neither.
+
 Names are looked for as in RFC 9525: exact, then with the first label as `*`. Without a match, or a name, the
 first certificate is used, or the handshake refused (`refuse_unknown`).
 """
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from typing import Any, cast
 
 from l4lb.control.message import printable
 from l4lb.errors import ConfigError
@@ -23,6 +28,37 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: forward secrecy and AEAD, as in Mozilla's intermediate profile without DHE."""
 PROTOCOLS = ("http/1.1",)
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+class _Telling(ssl.SSLObject):
+    """A connection whose handshake fails only when its alert has been taken out."""
+
+    outgoing: ssl.MemoryBIO
+    _failure: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLSyscallError):
+            raise
+        except ssl.SSLError as error:
+            if not self.outgoing.pending:
+                raise
+            self._failure = error
+            raise ssl.SSLWantReadError from error
+
+
+class _Front(ssl.SSLContext):
+    """Makes connections that know where what they say goes."""
+
+    sslobject_class = _Telling
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kw: Any) -> _Telling:
+        made = cast(_Telling, super().wrap_bio(incoming, outgoing, *args, **kw))
+        made.outgoing = outgoing
+        return made
 
 
 class TlsStore:
@@ -36,7 +72,7 @@ class TlsStore:
         self.refused = 0
         """Handshakes that asked for a name that no certificate is for."""
         self._first = self._make(pems[0])
-        self.front = self._make(pems[0])
+        self.front = self._make(pems[0], _Front)
         """What to accept connections with."""
         self.front.sni_callback = self._on_name
         self.replace(pems)
@@ -74,12 +110,12 @@ class TlsStore:
         connection.l7_server_name = name  # type: ignore[union-attr]
         return None
 
-    def _make(self, pem: Pem) -> ssl.SSLContext:
+    def _make(self, pem: Pem, kind: type[ssl.SSLContext] = ssl.SSLContext) -> ssl.SSLContext:
         """A context with one certificate. All of a listener are alike but for that: OpenSSL takes
         verification from the context that a connection began with, and authorities from the one that it was
         given to."""
         settings = self._settings
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = kind(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = _VERSIONS[settings.min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
         context.set_alpn_protocols(list(PROTOCOLS))

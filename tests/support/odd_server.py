@@ -1,8 +1,8 @@
 """An HTTP server whose answers are odd, one for each path: most are legal, some are what broken servers send.
 
 Besides those of `ANSWERS`: `/echo` answers with method, target and body, `/continued` does so behind a 100,
-`/early` answers before it has read the body, `/reset` resets the connection. It runs in
-threads of the test's process.
+`/headers` with the headers; `/early` answers before it has read the body, `/reset` resets the connection. It
+runs in threads of the test's process.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _serve(server: OddServer, sock: socket.socket) -> None:
                 name, _, value = line.decode("latin-1").partition(":")
                 headers[name.lower()] = value.strip()
             server.requests += 1
-            goes_on = _answer(sock, method, target, _body(headers, stream))
+            goes_on = _answer(sock, method, target, headers, _body(headers, stream))
 
 
 def _line(stream: BufferedReader) -> bytes:
@@ -157,7 +157,9 @@ def _exactly(stream: BufferedReader, size: int) -> bytes:
     return data
 
 
-def _answer(sock: socket.socket, method: str, target: str, pieces: Iterator[bytes]) -> bool:
+def _answer(
+    sock: socket.socket, method: str, target: str, headers: dict[str, str], pieces: Iterator[bytes]
+) -> bool:
     """Answers; whether the connection goes on."""
     path = target.partition("?")[0]
     if path == "/early":
@@ -170,8 +172,10 @@ def _answer(sock: socket.socket, method: str, target: str, pieces: Iterator[byte
     if path == "/continued":
         sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = b"".join(pieces)
-    if path in ("/echo", "/continued"):
+    if path in ("/echo", "/continued", "/headers"):
         seen = f"{method} {target}\n".encode() + body
+        if path == "/headers":
+            seen += "".join(f"{name}: {value}\n" for name, value in headers.items()).encode("latin-1")
         head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(seen)
         sock.sendall(head if method == "HEAD" else head + seen)
         return True

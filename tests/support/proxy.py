@@ -210,7 +210,8 @@ def run_command(*words: str, check: bool = True) -> subprocess.CompletedProcess[
 
 def write_config(path: Path, config: dict[str, Any] | str) -> None:
     """Writes a configuration in one step: YAML text, or the content of the `l7` section."""
-    text = config if isinstance(config, str) else yaml.safe_dump({"l7": config}, sort_keys=False)
+    # Once through JSON, so that values which stand in several places do not become aliases.
+    text = config if isinstance(config, str) else yaml.safe_dump(json.loads(json.dumps({"l7": config})))
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)

@@ -102,12 +102,28 @@ def test_the_certificate_is_that_of_the_name(ca, tmp_path, asked, shown):
     assert getattr(server, "l7_server_name", None) == asked
 
 
-def test_an_unknown_name_can_be_refused(ca, tmp_path):
+def test_an_unknown_name_can_be_refused_and_the_client_is_told(ca, tmp_path):
     refusing = store(ca, tmp_path, "a.example.com", refuse_unknown=True)
-    with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+    with pytest.raises(ssl.SSLError, match="TLSV1_UNRECOGNIZED_NAME"):
         Client(ca, "b.example.com").connect(refusing.front)
     assert refusing.refused == 1
     Client(ca, "a.example.com").connect(refusing.front)
+
+
+def test_a_handshake_fails_when_its_alert_has_left(ca, tmp_path):
+    refusing = store(ca, tmp_path, "a.example.com", refuse_unknown=True)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = refusing.front.wrap_bio(incoming, outgoing, server_side=True)
+    to_client, hello = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(to_client, hello, server_hostname="b.example.com")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    incoming.write(hello.read())
+    with pytest.raises(ssl.SSLWantReadError):
+        server.do_handshake()
+    assert outgoing.pending
+    with pytest.raises(ssl.SSLError, match="CALLBACK_FAILED"):
+        server.do_handshake()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
