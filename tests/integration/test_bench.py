@@ -64,6 +64,7 @@ def test_the_list_names_every_benchmark() -> None:
         "offload",
         "flood",
         "idle",
+        "l7",
         "flows",
         "reload",
     ]

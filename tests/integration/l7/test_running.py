@@ -92,8 +92,7 @@ def test_metrics_are_served_on_both_sockets_and_do_not_go_back(site, origin):
     # Another address for metrics takes effect with a reload, too.
     proxy.write(config(site, origin, metrics=f"{site.address}:{METRICS + 1}"))
     proxy.reload()
-    with socket.create_connection((site.address, METRICS + 1), timeout=5):
-        pass
+    wait_for(lambda: _listens(site.address, METRICS + 1), 5, "the new address to be served")
     wait_for(lambda: not _listens(site.address, METRICS), 5, "the old address to be given up")
 
 
