@@ -57,6 +57,7 @@ cdef class ClientConnection(Exchange):
     cdef void _uncount(self)
     cdef void _give_up_head(self)
     cdef void _close(self)
+    cdef void _break(self)
     cdef void _linger(self)
     cdef void _set_body_due(self, bint is_awaited)
     cdef void _arm(self)

@@ -285,11 +285,8 @@ cdef class ClientConnection(Exchange):
     cdef void on_cut(self):
         if self.kind == BODY_UNTIL_CLOSE and self.transport is not None:
             # The end of the connection is the end of such an answer, unless it is a reset.
-            sock = self.transport.get_extra_info("socket")
-            if sock is not None:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.phase = CLOSING
-            self.transport.abort()
+            self._break()
         else:
             self._close()
 
@@ -329,6 +326,15 @@ cdef class ClientConnection(Exchange):
         if self.transport.get_write_buffer_size():
             self.set_stage(clock_s() + self.worker.write_s)
         self.transport.close()
+
+    cdef void _break(self):
+        """Ends the connection with a reset. What the kernel has for a client that takes nothing goes with it;
+        closed, it would lie there for minutes, megabytes each, as such clients want (nginx's
+        reset_timedout_connection)."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
 
     cdef void _linger(self):
         self.phase = LINGER
@@ -372,7 +378,7 @@ cdef class ClientConnection(Exchange):
                 self.write_due_s = now_s + (self.worker.write_s if self.way is None else self.way.write_s)
             else:
                 self.abandon(END_WRITE_TIMEOUT)
-                self.transport.abort()
+                self._break()
                 return
         if self.total_due_s <= now_s:
             self.total_due_s = NEVER
@@ -386,6 +392,8 @@ cdef class ClientConnection(Exchange):
                 self._idle_due(now_s)
             elif self.phase == BUSY:
                 self.on_stage_due(now_s)
+            elif self.phase == CLOSING:
+                self._break()
             else:
                 self.transport.abort()
         if self.transport is not None:
