@@ -34,11 +34,11 @@ class _Telling(ssl.SSLObject):
     """A connection whose handshake fails only when its alert has been taken out."""
 
     outgoing: ssl.MemoryBIO
-    _failure: ssl.SSLError | None = None
+    kept_back: list[ssl.SSLError]
 
     def do_handshake(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        if self.kept_back:
+            raise self.kept_back.pop()
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLSyscallError):
@@ -46,8 +46,9 @@ class _Telling(ssl.SSLObject):
         except ssl.SSLError as error:
             if not self.outgoing.pending:
                 raise
-            self._failure = error
-            raise ssl.SSLWantReadError from error
+            # Without its traceback, which knows this object: a cycle.
+            self.kept_back.append(error.with_traceback(None))
+            raise ssl.SSLWantReadError from None
 
 
 class _Front(ssl.SSLContext):
@@ -57,7 +58,7 @@ class _Front(ssl.SSLContext):
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **kw: Any) -> _Telling:
         made = cast(_Telling, super().wrap_bio(incoming, outgoing, *args, **kw))
-        made.outgoing = outgoing
+        made.outgoing, made.kept_back = outgoing, []
         return made
 
 

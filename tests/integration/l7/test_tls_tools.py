@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
+import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,8 +182,17 @@ def test_the_name_chooses_the_certificate(front: Front, name: str | None, subjec
 
 @pytest.mark.parametrize("words", [("-servername", "c.example"), ("-noservername",)])
 def test_a_name_that_nobody_has_is_refused_where_it_shall_be(front: Front, words: tuple[str, ...]) -> None:
+    before = failures(front, "strict")
     assert "tlsv1 unrecognized name" in front.openssl(STRICT, *words)
     assert "X-Backend: b1" in front.openssl(STRICT, "-servername", "a.example")
+    wait_for(lambda: failures(front, "strict") == before + 1, 10, "the refused handshake to be counted")
+
+
+def failures(front: Front, listener: str) -> int:
+    """Handshakes that came to nothing."""
+    name = f'l7lb_listener_tls_failures_total{{listener="{listener}"}}'
+    (line,) = (row for row in front.proxy.command("metrics").stdout.splitlines() if row.startswith(name))
+    return int(line.rpartition(" ")[2])
 
 
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
@@ -237,6 +248,47 @@ def test_backends_over_tls(front: Front) -> None:
     assert front.proxy.status()["counters"]["ends"]["connect-failed"] == 2
     failed = {row["pool"]: row["failed"] for row in front.proxy.client.rows("/backends") if row["failed"]}
     assert failed == {"stranger": 1, "unnamed": 1}
+
+
+def test_new_certificates_leave_connections_alone(site: Site, tmp_path: Path) -> None:
+    ca = trustme.CA()
+    issue(ca, tmp_path, "one.example")
+    origin = site.start_origin("b1", 8081)
+    certificates = [str(tmp_path / "one.example.pem")]
+    listener = {"name": "web", "listen": f"{site.address}:{PORT}", "tls": {"certificates": certificates}}
+    site.start_proxy(
+        {
+            "workers": 2,
+            "listeners": [listener],
+            "routes": [{"pool": "web"}],
+            "pools": {"web": {"backends": [origin.endpoint]}},
+        }
+    )
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+
+    def connect() -> http.client.HTTPSConnection:
+        made = http.client.HTTPSConnection(site.address, PORT, timeout=10, context=context)
+        sock = socket.create_connection((site.address, PORT), timeout=10)
+        made.sock = context.wrap_socket(sock, server_hostname="one.example")
+        return made
+
+    def ask(connection: http.client.HTTPSConnection) -> bytes:
+        connection.request("GET", "/", headers={"Host": "one.example"})
+        return connection.getresponse().read()
+
+    def serial() -> str:
+        with closing(connect()) as connection:
+            return str(connection.sock.getpeercert()["serialNumber"])
+
+    before = serial()
+    with closing(connect()) as connection:
+        assert ask(connection) == b"b1\n"
+        kept = connection.sock
+        issue(ca, tmp_path, "one.example")
+        wait_for(lambda: serial() != before, 15, "the new certificate to be served")
+        assert ask(connection) == b"b1\n"
+        assert connection.sock is kept
 
 
 def test_check_names_the_file_that_does_not_fit(front: Front, tmp_path: Path) -> None:
