@@ -92,7 +92,7 @@ def start_load(site: Site, seconds: float, log: str) -> Program:
 
 def answered(load: Program) -> int:
     """How many requests were answered; fails where one failed."""
-    assert load.process.wait(60) == 0
+    assert load.process.wait(SECONDS + 60) == 0
     said = load.output()
     assert "Socket errors" not in said and "Non-2xx" not in said, said
     found = re.search(r"(\d+) requests in", said)
