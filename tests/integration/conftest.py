@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
-from tests.support.lab import Lab, unavailable, unique_prefix
+from tests.support.lab import Lab, Process, unavailable, unique_prefix
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,17 @@ def lab(no_lab_because: str | None) -> Iterator[Lab]:
         pytest.skip(no_lab_because)
     with Lab(unique_prefix("test")) as made:
         yield made
+
+
+@pytest.fixture
+def web(lab: Lab) -> Iterator[dict[str, Process]]:
+    """An HTTP server on each backend, to be stopped at will."""
+    started = {}
+    for host in lab.backends:
+        words = ["-m", "tests.support.http_server", "--name", host.name, "--port", "8080"]
+        started[host.name] = host.popen([sys.executable, *words])
+    for host in lab.backends:
+        host.wait_listening(8080)
+    yield started
+    for process in started.values():
+        process.stop(signal.SIGKILL)

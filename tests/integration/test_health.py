@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.gateway import VIP4, balancing, get, shares
-from tests.support.lab import Lab, Process, wait_for
+from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
 
 pytestmark = pytest.mark.root
@@ -45,20 +45,6 @@ SOON_S = 5.0
 def running(request, lab: Lab) -> Iterator[Balancer]:
     with balancing(lab, CONFIG.format(datapath=request.param)) as running:
         yield running
-
-
-@pytest.fixture
-def web(lab: Lab) -> Iterator[dict[str, Process]]:
-    """An HTTP server on each backend, to be stopped at will."""
-    started = {}
-    for host in lab.backends:
-        words = ["-m", "tests.support.http_server", "--name", host.name, "--port", "8080"]
-        started[host.name] = host.popen([sys.executable, *words])
-    for host in lab.backends:
-        host.wait_listening(8080)
-    yield started
-    for process in started.values():
-        process.stop(signal.SIGKILL)
 
 
 def state(running: Balancer, service: str, backend: str) -> str:

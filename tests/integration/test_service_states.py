@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.gateway import ask, balancing, explained, get, serving, shares
-from tests.support.lab import Lab, Process, wait_for
+from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer, start
 
 pytestmark = pytest.mark.root
@@ -49,20 +49,6 @@ SOON_S = 6.0
 def running(request, lab: Lab) -> Iterator[Balancer]:
     with balancing(lab, CONFIG.format(datapath=request.param)) as running:
         yield running
-
-
-@pytest.fixture
-def web(lab: Lab) -> Iterator[dict[str, Process]]:
-    """An HTTP server on each backend, to be stopped at will."""
-    started = {}
-    for host in lab.backends:
-        words = ["-m", "tests.support.http_server", "--name", host.name, "--port", "8080"]
-        started[host.name] = host.popen([sys.executable, *words])
-    for host in lab.backends:
-        host.wait_listening(8080)
-    yield started
-    for process in started.values():
-        process.stop(signal.SIGKILL)
 
 
 def service(running: Balancer, name: str) -> dict:

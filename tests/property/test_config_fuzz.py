@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from array import array
 from collections.abc import Sequence
 from ipaddress import ip_address
 from itertools import pairwise
 from typing import Any
 
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +20,14 @@ from l4lb.control.slots import SlotRegistry
 from l4lb.dataplane.table import MAX_CANDIDATES, MAX_MARKED_VIPS, PortRange, ReplySegment, ServiceEntry, Table
 from l4lb.errors import ConfigError
 from l4lb.model import CheckType, Forward, L4Config, OnDown, OnFailure, Service
+from tests.support.config_texts import (
+    SOURCE,
+    TEXTS,
+    check_error,
+    check_said,
+    with_another_value,
+    with_other_pieces,
+)
 
 VALID = """\
 l4:
@@ -83,51 +89,6 @@ l4:
       backends: [10.2.0.11:7, "[2001:db8::11]"]
 """
 
-ERROR = re.compile(r"lb\.yaml:([1-9][0-9]*):([1-9][0-9]*): [^\n]+: [^\n]+")
-
-# What YAML and this configuration give a meaning to, so that chance finds more than unknown keys.
-TOKENS = st.sampled_from(
-    [
-        *(
-            "l4",
-            "services",
-            "name",
-            "listen",
-            "backends",
-            "weight",
-            "10.0.0.1:80/tcp",
-            "[::1]:80",
-            "-1",
-            "any",
-        ),
-        *("health: ", "type: ", "exec", "match: ", "(", "[[", "5s", "50%", "passive: ", "true", "backup: "),
-        *("forward: ", "dsr", "masquerade: ", "allow: ", "10.0.0.0/8", "2001:db8::/32", "/", "1024-32767"),
-        *(
-            ": ",
-            ":",
-            "- ",
-            "\n",
-            "\r",
-            "  ",
-            "\t",
-            "[",
-            "]",
-            "{",
-            "}",
-            ",",
-            "? ",
-            "#",
-            "'",
-            '"',
-            "|\n",
-            ">\n",
-        ),
-        *("&a", "*a", "!x", "---\n", "...\n", "%YAML 1.1\n", "<<: ", "~", "null"),
-        *("\0", "\x85", "\u2028", "\ufeff", "\ud800", "\U0001f600"),
-    ]
-)
-TEXTS = st.one_of(st.text(), st.lists(TOKENS, max_size=40).map("".join))
-
 _SCALARS = st.one_of(
     st.none(),
     st.booleans(),
@@ -185,21 +146,13 @@ def test_the_file_that_others_are_made_from_is_valid() -> None:
 def read(text: str) -> L4Config | None:
     """What `text` says, or None after an error of the right form."""
     try:
-        config = parse_config(text, "lb.yaml")
+        config = parse_config(text, SOURCE)
     except ConfigError as error:
-        message = str(error)
-        found = ERROR.fullmatch(message)
-        assert found and message.isprintable(), message
-        lines = re.split(r"\r\n|\r|\n", text)
-        line, column = int(found[1]), int(found[2])
-        assert line <= len(lines), message
-        assert column <= len(lines[line - 1]) + 1, message
-        assert len(message) < 1000, message
+        check_error(str(error), text)
         return None
     assert isinstance(config, L4Config)
-    for where, advice in locate(parse_placed(text, "lb.yaml")):
-        warning = f"{where}: {advice}"
-        assert ERROR.fullmatch(warning) and warning.isprintable(), warning
+    for where, advice in locate(parse_placed(text, SOURCE)):
+        check_said(f"{where}: {advice}")
     return config
 
 
@@ -217,32 +170,15 @@ def test_arbitrary_text(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.data())
-def test_a_valid_file_with_pieces_cut_out_and_put_in(data: st.DataObject) -> None:
-    text = VALID
-    for _ in range(data.draw(st.integers(1, 3))):
-        start = data.draw(st.integers(0, len(text)))
-        end = data.draw(st.integers(start, min(len(text), start + 12)))
-        piece = data.draw(st.one_of(TOKENS, st.text(max_size=4), st.just("")))
-        text = text[:start] + piece + text[end:]
+@given(with_other_pieces(VALID))
+def test_a_valid_file_with_pieces_cut_out_and_put_in(text: str) -> None:
     read(text)
 
 
-def places(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    return [path, *(place for key, child in children for place in places(child, (*path, key)))]
-
-
 @settings(deadline=None)
-@given(st.data())
-def test_a_valid_file_with_a_value_replaced(data: st.DataObject) -> None:
-    tree = yaml.safe_load(VALID)
-    *path, last = data.draw(st.sampled_from(places(tree)[1:]))
-    node = tree
-    for key in path:
-        node = node[key]
-    node[last] = data.draw(_VALUES)
-    read(yaml.safe_dump(tree, default_flow_style=data.draw(st.booleans())))
+@given(with_another_value(VALID, _VALUES))
+def test_a_valid_file_with_a_value_replaced(text: str) -> None:
+    read(text)
 
 
 class _Filler:

@@ -3,10 +3,6 @@ with a position."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +11,14 @@ from l7.config.advice import locate
 from l7.config.parse import parse_placed
 from l7.model import L7Config
 from l7.routing.router import Router
-from tests.property.test_config_fuzz import ERROR, TEXTS, TOKENS, places
+from tests.support.config_texts import (
+    SOURCE,
+    TEXTS,
+    check_error,
+    check_said,
+    with_another_value,
+    with_other_pieces,
+)
 
 VALID = r"""
 l7:
@@ -135,20 +138,12 @@ def test_the_file_that_others_are_made_from_is_valid() -> None:
 def read(text: str) -> L7Config | None:
     """What `text` says, or None after an error of the right form."""
     try:
-        placed = parse_placed(text, "lb.yaml")
+        placed = parse_placed(text, SOURCE)
     except ConfigError as error:
-        message = str(error)
-        found = ERROR.fullmatch(message)
-        assert found and message.isprintable(), message
-        lines = re.split(r"\r\n|\r|\n", text)
-        line, column = int(found[1]), int(found[2])
-        assert line <= len(lines), message
-        assert column <= len(lines[line - 1]) + 1, message
-        assert len(message) < 1000, message
+        check_error(str(error), text)
         return None
     for where, advice in locate(placed):
-        warning = f"{where}: {advice}"
-        assert ERROR.fullmatch(warning) and warning.isprintable(), warning
+        check_said(f"{where}: {advice}")
     assert Router(placed.value.routes).routes is not None
     return placed.value
 
@@ -160,24 +155,12 @@ def test_arbitrary_text(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.data())
-def test_a_valid_file_with_pieces_cut_out_and_put_in(data: st.DataObject) -> None:
-    text = VALID
-    for _ in range(data.draw(st.integers(1, 3))):
-        start = data.draw(st.integers(0, len(text)))
-        end = data.draw(st.integers(start, min(len(text), start + 12)))
-        piece = data.draw(st.one_of(TOKENS, st.text(max_size=4), st.just("")))
-        text = text[:start] + piece + text[end:]
+@given(with_other_pieces(VALID))
+def test_a_valid_file_with_pieces_cut_out_and_put_in(text: str) -> None:
     read(text)
 
 
 @settings(deadline=None)
-@given(st.data())
-def test_a_valid_file_with_a_value_replaced(data: st.DataObject) -> None:
-    tree: Any = yaml.safe_load(VALID)
-    *path, last = data.draw(st.sampled_from(places(tree)[1:]))
-    node = tree
-    for key in path:
-        node = node[key]
-    node[last] = data.draw(_VALUES)
-    read(yaml.safe_dump(tree, default_flow_style=data.draw(st.booleans())))
+@given(with_another_value(VALID, _VALUES))
+def test_a_valid_file_with_a_value_replaced(text: str) -> None:
+    read(text)

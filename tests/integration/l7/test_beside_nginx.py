@@ -5,40 +5,29 @@ Rows of `SAME` are answered alike. Rows of `OTHER` say what each answers; docs/p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
 
 from tests.support.lab import wait_for
+from tests.support.nginx import start_nginx
 from tests.support.odd_server import BODY, odd_server
-from tests.support.proxy import Proxy, Site, start_program
+from tests.support.proxy import Proxy, Site
 from tests.support.speaking import Conversation, speak
 
 PORT, NGINX_PORT = 8000, 8001
 NGINX = """
-worker_processes 1;
-daemon off;
-error_log stderr crit;
-pid {directory}/nginx.pid;
-events {{ worker_connections 256; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-    large_client_header_buffers 4 8k;
-    upstream odd {{ server {odd}; keepalive 8; }}
-    server {{
-        listen {address}:{port};
-        location / {{
-            proxy_pass http://odd;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_request_buffering off;
-        }}
+upstream odd {{ server {odd}; keepalive 8; }}
+server {{
+    listen {address}:{port};
+    location / {{
+        proxy_pass http://odd;
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        proxy_set_header Host $http_host;
+        proxy_request_buffering off;
     }}
 }}
 """
@@ -67,12 +56,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     with ExitStack() as stack:
         stack.callback(site.close)
         server = stack.enter_context(odd_server(site.address))
-        path = site.directory / "nginx.conf"
-        path.write_text(
-            NGINX.format(directory=site.directory, odd=server.endpoint, address=site.address, port=NGINX_PORT)
-        )
-        nginx = start_program(["nginx", "-e", "stderr", "-c", path], site.directory / "nginx.log")
-        site.programs.append(nginx)
+        served = NGINX.format(odd=server.endpoint, address=site.address, port=NGINX_PORT)
+        start_nginx(site, "nginx", served, NGINX_PORT)
         proxy = site.start_proxy(
             {
                 "workers": 1,
@@ -81,16 +66,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
                 "pools": {"odd": {"backends": [server.endpoint], "passive": False}},
             }
         )
-        wait_for(lambda: _answers(site.address, nginx.check_running), 10, "nginx to answer")
         yield Both(site.address, proxy)
-
-
-def _answers(address: str, check_running: Callable[[], None]) -> bool:
-    check_running()
-    try:
-        return speak((address, NGINX_PORT), get(b"/plain")).statuses == [200]
-    except OSError:
-        return False
 
 
 def get(path: bytes, *headers: bytes, method: bytes = b"GET", version: bytes = b"1.1") -> bytes:

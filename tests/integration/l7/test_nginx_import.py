@@ -23,27 +23,13 @@ from websockets.sync.server import serve
 
 from l7.nginx.convert import import_nginx
 from tests.support.lab import wait_for
-from tests.support.proxy import Proxy, Site, start_program
+from tests.support.nginx import start_nginx
+from tests.support.proxy import Proxy, Site
 
 THEIRS, OURS = 9000, 9001
 BACKENDS = (8081, 8082, 8083)
 DATA = Path(__file__).parents[2] / "data" / "nginx"
 
-PROCESS = """
-worker_processes 1; daemon off; error_log stderr crit; pid {directory}/{name}.pid;
-events {{ worker_connections 256; }}
-"""
-HTTP = """
-http {{
-access_log off;
-client_body_temp_path {directory}/{name}-body;
-proxy_temp_path {directory}/{name}-proxy;
-fastcgi_temp_path {directory}/{name}-f;
-uwsgi_temp_path {directory}/{name}-u;
-scgi_temp_path {directory}/{name}-s;
-{body}
-}}
-"""
 SAYS = (
     r"{name}\n$request_method $request_uri\nhost $http_host\nreal $http_x_real_ip\n"
     r"for $http_x_forwarded_for\nproto $http_x_forwarded_proto\ntenant $http_x_tenant\ncookie $http_cookie\n"
@@ -102,24 +88,6 @@ def _location(answer: Answer, host: str) -> str | None:
     return location and re.sub(rf"^http://{re.escape(host)}(:\d+)?(?=/)", "", location)
 
 
-def listens(site: Site, port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((site.address, port)) == 0
-
-
-def start_nginx(site: Site, name: str, text: str, *ports: int) -> None:
-    path = site.directory / f"{name}.conf"
-    path.write_text(text)
-    program = start_program(["nginx", "-c", path, "-e", "stderr"], site.directory / f"{name}.log")
-    site.programs.append(program)
-
-    def is_up() -> bool:
-        program.check_running()
-        return all(listens(site, port) for port in ports)
-
-    wait_for(is_up, 10, f"nginx {name} to listen; it wrote: {program.output()[-500:]}")
-
-
 def start_backends(site: Site) -> None:
     servers = "".join(
         f"server {{ listen {site.address}:{port}; add_header X-Powered-By php always;"
@@ -127,8 +95,7 @@ def start_backends(site: Site) -> None:
         f" location /status/503 {{ return 503; }} location = /health {{ return 200 OK; }} }}\n"
         for number, port in enumerate(BACKENDS, start=1)
     )
-    place = {"directory": site.directory, "name": "backends"}
-    start_nginx(site, "backends", PROCESS.format(**place) + HTTP.format(**place, body=servers), *BACKENDS)
+    start_nginx(site, "backends", servers, *BACKENDS)
 
 
 def start_ours(site: Site, text: str) -> Proxy:
@@ -144,9 +111,8 @@ def start_both(site: Site, body: str) -> Both:
     for number, port in enumerate(BACKENDS, start=1):
         body = body.replace(f"B{number}", f"{site.address}:{port}")
     start_backends(site)
-    place = {"directory": site.directory, "name": "theirs"}
     theirs = body.replace("FRONT", f"{site.address}:{THEIRS}")
-    start_nginx(site, "theirs", PROCESS.format(**place) + HTTP.format(**place, body=theirs), THEIRS)
+    start_nginx(site, "theirs", theirs, THEIRS)
     return Both(site, start_ours(site, f"http {{ {body.replace('FRONT', f'{site.address}:{OURS}')} }}"))
 
 
@@ -374,9 +340,8 @@ def test_the_basic_snippet_ends_tls_and_forwards_as_nginx_does(site, tls_files):
         .replace("/path/to/cert.pem", str(file))
         .replace("/path/to/key.pem", str(file))
     )
-    place = {"directory": site.directory, "name": "theirs"}
     theirs = re.search(r"http \{(.*)\}", text, re.DOTALL)[1].replace("443", f"{site.address}:{THEIRS}")
-    start_nginx(site, "theirs", PROCESS.format(**place) + HTTP.format(**place, body=theirs), THEIRS)
+    start_nginx(site, "theirs", theirs, THEIRS)
     start_ours(site, text.replace("443", f"{site.address}:{OURS}"))
     context = ssl.create_default_context()
     authority.configure_trust(context)

@@ -17,26 +17,17 @@ import pytest
 import trustme
 
 from tests.support.lab import wait_for
+from tests.support.nginx import start_nginx
 from tests.support.odd_server import odd_server
-from tests.support.proxy import Origin, Proxy, Site, run_command, start_program
+from tests.support.proxy import Origin, Proxy, Site, run_command
 
 PORT, STRICT, PERSONAL, PASSED, NGINX = 8443, 8444, 8445, 8446, 9443
-NGINX_CONFIG = """
-worker_processes 1;
-daemon off;
-error_log stderr crit;
-pid {directory}/nginx.pid;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
-    server {{
-        listen {address}:{port} ssl;
-        ssl_certificate {directory}/backend.example.pem;
-        ssl_certificate_key {directory}/backend.example.pem;
-        location / {{ return 200 "nginx was asked for $ssl_server_name\\n"; }}
-    }}
+NGINX_SERVER = """
+server {{
+    listen {address}:{port} ssl;
+    ssl_certificate {directory}/backend.example.pem;
+    ssl_certificate_key {directory}/backend.example.pem;
+    location / {{ return 200 "nginx was asked for $ssl_server_name\\n"; }}
 }}
 """
 
@@ -84,19 +75,11 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         for names in (("a.example", "www.a.example"), ("*.b.example",), ("backend.example",), ("someone",)):
             issue(ca, directory, *names)
         server = stack.enter_context(odd_server(site.address))
-        config = directory / "nginx.conf"
-        config.write_text(NGINX_CONFIG.format(directory=directory, address=site.address, port=NGINX))
-        nginx = start_program(["nginx", "-e", "stderr", "-c", config], directory / "nginx.log")
-        site.programs.append(nginx)
+        served = NGINX_SERVER.format(directory=directory, address=site.address, port=NGINX)
+        start_nginx(site, "nginx", served, NGINX)
         origin = site.start_origin("b1", 8081)
         proxy = site.start_proxy(settings(site, server.endpoint, origin))
-        wait_for(lambda: _listens(site.address, NGINX) or nginx.check_running(), 10, "nginx to listen")
         yield Front(site, proxy, directory / "ca.pem")
-
-
-def _listens(address: str, port: int) -> bool:
-    with socket.socket() as sock:
-        return sock.connect_ex((address, port)) == 0
 
 
 def settings(site: Site, echo: str, origin: Origin) -> dict[str, Any]:

@@ -148,8 +148,6 @@ SCENARIO = Tour(
     name="l7",
     title="HTTP proxy: HTTPS, hosts and paths, sessions, a killed server, a WebSocket over a reload",
     config=CONFIG,
-    backends=4,
-    loads=(),
     tell=tell,
     hints=(
         ("client", f"curl -sSk --resolve {SHOP}:443:{VIP4} https://{SHOP}/"),

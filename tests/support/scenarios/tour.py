@@ -15,14 +15,16 @@ from tests.support.lab import Host, wait_for
 from tests.support.proxy import PROGRAM, READY_TIMEOUT_S, Proxy
 from tests.support.scenarios.base import BackendResult, Result, Stage
 from tests.support.scenarios.browser import Answer
-from tests.support.scenarios.scenario import Scenario
+from tests.support.scenarios.scenario import Load, Scenario
 from tests.support.servers import Server
 
 
 @dataclass(frozen=True)
 class Tour(Scenario):
-    """`tell` is all of it."""
+    """`tell` is all of it; it has four backends, two of which may be proxies."""
 
+    loads: tuple[Load, ...] = ()
+    backends: int = 4
     tell: Callable[[Stage, Result], None] = field(kw_only=True)
 
 

@@ -115,8 +115,6 @@ SCENARIO = Tour(
     name="two-tier",
     title="both tiers: l4lb in front of two l7lb, one of which is killed; sessions stay",
     config=CONFIG,
-    backends=4,
-    loads=(),
     tell=tell,
     hints=(
         ("client", f"curl -sSk --resolve {SITE}:443:{VIP4} https://{SITE}/"),
