@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
+import l4lb.model
 from l4lb.model import Address, HealthCheck, Network
 
 
@@ -95,16 +96,12 @@ class Sticky:
 
 
 @dataclass(frozen=True, slots=True)
-class PassiveCheck:
-    """Backends are judged by the requests that they are given.
+class PassiveCheck(l4lb.model.PassiveCheck):
+    """Backends are judged by the requests that they are given, as those of l4lb by their flows.
 
-    `failures` in a row take one out for `inhibit_s`, twice as long each time up to `longest_s`, but never
-    more than `max_ejected` of a pool (0 to 1), and never the last.
+    Of a pool never more than `max_ejected` (0 to 1) are out, and never the last.
     """
 
-    failures: int = 5
-    inhibit_s: float = 10.0
-    longest_s: float = 300.0
     max_ejected: float = 0.5
     statuses: tuple[tuple[int, int], ...] = ()
     """Ranges of answers that count as failures besides broken and timed-out connections."""

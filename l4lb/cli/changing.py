@@ -3,23 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from l4lb.console import output
-from l4lb.console.options import drain_options, json_option
+from l4lb.console.options import about_a_backend, drain_options, given_weight, json_option, weight_option
+from l4lb.console.output import print_done
 from l4lb.console.waiting import wait_for_none
 
-_service = click.argument("service")
-_backend = click.argument("backend")
-
-
-def _about_a_backend(function: Callable[..., None]) -> click.Command:
-    """A command that is given a service and one of its backends."""
-    return click.command()(_service(_backend(json_option(click.pass_obj(function)))))
+_about_a_backend = about_a_backend("service")
 
 
 @_about_a_backend
@@ -40,7 +33,7 @@ def drain(socket: Path, service: str, backend: str, wait: bool, timeout: float, 
             timeout,
             quiet=as_json,
         )
-    _print(answer, as_json, f"{backend} of {service} takes no new flows")
+    print_done(answer, as_json, f"{backend} of {service} takes no new flows")
 
 
 @_about_a_backend
@@ -51,7 +44,7 @@ def enable(socket: Path, service: str, backend: str, as_json: bool) -> None:
     Example:
       l4lb backends enable web 10.2.0.11:8080
     """
-    _print(_change(socket, "enable", service, backend), as_json, f"{backend} of {service} is enabled")
+    print_done(_change(socket, "enable", service, backend), as_json, f"{backend} of {service} is enabled")
 
 
 @_about_a_backend
@@ -70,12 +63,14 @@ def disable(
       l4lb backends disable web 10.2.0.11:8080 --maintenance --end-flows
     """
     answer = _change(socket, "disable", service, backend, maintenance=maintenance, end_flows=end_flows)
-    _print(answer, as_json, f"{backend} of {service} is {'in maintenance' if maintenance else 'disabled'}")
+    print_done(
+        answer, as_json, f"{backend} of {service} is {'in maintenance' if maintenance else 'disabled'}"
+    )
 
 
 @_about_a_backend
-@click.argument("weight", metavar="WEIGHT|default")
-def weight(socket: Path, service: str, backend: str, weight: str, as_json: bool) -> None:
+@given_weight
+def weight(socket: Path, service: str, backend: str, weight: int | None, as_json: bool) -> None:
     """Give a backend another weight, or the configured one back.
 
     \b
@@ -83,15 +78,14 @@ def weight(socket: Path, service: str, backend: str, weight: str, as_json: bool)
       l4lb backends weight web 10.2.0.11:8080 5
       l4lb backends weight web 10.2.0.11:8080 default
     """
-    if weight != "default" and not weight.isdecimal():
-        raise click.BadParameter(f"{weight!r} is neither a whole number nor default")
-    wanted = None if weight == "default" else int(weight)
-    answer = _change(socket, "weight", service, backend, weight=wanted)
-    _print(answer, as_json, f"{backend} of {service} has weight {weight}")
+    answer = _change(socket, "weight", service, backend, weight=weight)
+    print_done(
+        answer, as_json, f"{backend} of {service} has weight {'default' if weight is None else weight}"
+    )
 
 
 @_about_a_backend
-@click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
+@weight_option
 def add(socket: Path, service: str, backend: str, weight: int, as_json: bool) -> None:
     """Add a backend until the next reload; write it into the configuration to keep it.
 
@@ -100,7 +94,7 @@ def add(socket: Path, service: str, backend: str, weight: int, as_json: bool) ->
       l4lb backends add web 10.2.0.14:8080 --weight 2
     """
     answer = _change(socket, "add", service, backend, weight=weight)
-    _print(answer, as_json, f"{backend} is a backend of {service} until the next reload")
+    print_done(answer, as_json, f"{backend} is a backend of {service} until the next reload")
 
 
 @_about_a_backend
@@ -112,7 +106,7 @@ def remove(socket: Path, service: str, backend: str, as_json: bool) -> None:
       l4lb backends remove web 10.2.0.14:8080
     """
     answer = _change(socket, "remove", service, backend)
-    _print(answer, as_json, f"{backend} is no backend of {service} until the next reload")
+    print_done(answer, as_json, f"{backend} is no backend of {service} until the next reload")
 
 
 @click.command()
@@ -128,7 +122,7 @@ def flush(socket: Path, service: str, backend: str | None, as_json: bool) -> Non
       l4lb flows flush --service web --backend 10.2.0.11:8080
     """
     answer = _client(socket).post("/flows/flush", {"service": service, "backend": backend})
-    _print(answer, as_json, f"{answer['flushed']} flows forgotten")
+    print_done(answer, as_json, f"{answer['flushed']} flows forgotten")
 
 
 COMMANDS = (drain, enable, disable, weight, add, remove)
@@ -153,13 +147,6 @@ def _live_flows(socket: Path, service: str, backend: str) -> int:
         int(_client(socket).get("/flows/count", state=state, **filters)["flows"])
         for state in ("syn_recv", "udp")
     )
-
-
-def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        output.print_json(answer)
-    else:
-        print(text)
 
 
 def _client(socket: Path) -> Any:

@@ -16,7 +16,7 @@ from l4lb import __version__
 from l4lb.cli import changing
 from l4lb.console import output
 from l4lb.console.lazy import LazyGroup
-from l4lb.console.options import config_option, json_option
+from l4lb.console.options import config_option, json_option, program_options
 from l4lb.console.shell import CONTEXT, EXIT_CODES, run_command
 from l4lb.errors import ConfigError, L4lbError
 
@@ -63,17 +63,7 @@ _MODULES = {
 
 @click.group(cls=LazyGroup, modules=_MODULES, context_settings=CONTEXT, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="l4lb")
-@click.option(
-    "--socket",
-    type=click.Path(path_type=Path),
-    default=_DEFAULT_SOCKET,
-    envvar="L4LB_SOCKET",
-    show_default=True,
-    show_envvar=True,
-    metavar="PATH",
-    help="The daemon's admin socket; lock and journal lie beside it.",
-)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@program_options(_DEFAULT_SOCKET, "L4LB_SOCKET", "The daemon's admin socket; lock and journal lie beside it.")
 @click.pass_context
 def cli(context: click.Context, socket: Path, debug: bool) -> None:
     """Balance TCP and UDP flows over backends on a Linux gateway.

@@ -19,6 +19,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
 
+def print_done(answer: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """What a command has done: the daemon's answer, or `text` for people."""
+    if as_json:
+        print_json(answer)
+    else:
+        print(text)
+
+
 def print_rows(
     rows: Iterable[Row], columns: Sequence[tuple[str, str]], *, as_json: bool, title: str, empty: str
 ) -> None:

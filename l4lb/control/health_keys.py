@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from dataclasses import replace
+from typing import TypeVar
 
 from l4lb.control.check_way import CAN_ASK_VIP, hears_of_failure
 from l4lb.control.field import Field
@@ -19,7 +21,7 @@ from l4lb.model import FIRST_PORT, LAST_PORT, CheckType, Expectation, HealthChec
 INTERVAL_S = (0.1, 3600.0)
 TIMEOUT_S = (0.01, 300.0)
 MAX_IN_A_ROW = 100
-MAX_PASSIVE_FAILURES = 1000
+_MAX_PASSIVE_FAILURES = 1000
 LONGEST_INHIBIT_S = 86400.0
 MAX_PAYLOAD = 1200
 """Bytes that fit a datagram on every path: 1280 (RFC 8200, section 5) less IPv6, UDP and a tunnel's
@@ -63,6 +65,10 @@ _STATUS = re.compile(r"([2-5][0-9]{2})(?:-([2-5][0-9]{2}))?")
 """Answers below 200 are followed by another (RFC 9110, section 15.2)."""
 
 
+PASSIVE_KEYS = ("failures", "inhibit", "longest")
+_Passive = TypeVar("_Passive", bound=PassiveCheck)
+
+
 def parse_health(field: Field) -> HealthCheck:
     """The active check of a service. Raises ConfigError."""
     keys = field.keys((*_COMMON, *_OWNERS), required=("type",))
@@ -97,11 +103,19 @@ def parse_health(field: Field) -> HealthCheck:
 
 def parse_passive(field: Field) -> PassiveCheck | None:
     """How backends are judged by their flows; None where they are not. Raises ConfigError."""
-    names = ("failures", "inhibit", "longest")
-    default = PassiveCheck()
+    return read_passive(field, PassiveCheck(), PASSIVE_KEYS)[0]
+
+
+def read_passive(
+    field: Field, default: _Passive, names: tuple[str, ...]
+) -> tuple[_Passive | None, dict[str, Field]]:
+    """`default` with what the keys of `PASSIVE_KEYS` say, None for false, and all keys that are there.
+
+    `names` are those that there may be. Raises ConfigError.
+    """
     if not field.is_mapping():
         wanted = f"true, false or a mapping with the keys {', '.join(names)}"
-        return default if field.flag(wanted) else None
+        return (default if field.flag(wanted) else None), {}
     keys = field.keys(names, required=())
     inhibit_s = keys["inhibit"].duration(*INTERVAL_S) if "inhibit" in keys else default.inhibit_s
     longest_s = max(default.longest_s, inhibit_s)
@@ -111,13 +125,8 @@ def parse_passive(field: Field) -> PassiveCheck | None:
             raise keys["longest"].error(
                 f"is shorter than inhibit, which is {show_duration(inhibit_s)}; make it that or more"
             )
-    return PassiveCheck(
-        failures=keys["failures"].integer(1, MAX_PASSIVE_FAILURES)
-        if "failures" in keys
-        else default.failures,
-        inhibit_s=inhibit_s,
-        longest_s=longest_s,
-    )
+    failures = keys["failures"].integer(1, _MAX_PASSIVE_FAILURES) if "failures" in keys else default.failures
+    return replace(default, failures=failures, inhibit_s=inhibit_s, longest_s=longest_s), keys
 
 
 def _check_owners(keys: dict[str, Field], kind: CheckType, owners: dict[str, tuple[CheckType, ...]]) -> None:

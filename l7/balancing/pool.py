@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from l7.balancing.request import Peer, Request
 from l7.balancing.schedulers import make_scheduler
 from l7.balancing.server import Outcome, Server, State
 from l7.balancing.sessions import Sessions, SessionTable
 from l7.model import Backend
 from l7.model import Pool as PoolSettings
+from l7.request import Peer, Request
 
 _FIRST_RETRIES = 10.0
 """Retries that a pool may make before its budget counts, so that a pool with few requests has any."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from l4lb.dataplane.hashing import maglev_permutation, maglev_table, siphash
-from l7.balancing.request import Peer, Request
 from l7.balancing.server import Server
 from l7.model import HashBy, Scheduler
+from l7.request import Peer, Request
 
 _TABLE_SIZES = (2039, 8191, 65537)
 """Primes. A table has room for every backend a hundred times, so that shares are right within a percent."""

@@ -16,7 +16,6 @@ from enum import StrEnum
 from typing import Any
 
 from l4lb.control.health import PassiveJudge
-from l4lb.model import PassiveCheck as JudgeSettings
 from l7.model import Backend, PassiveCheck
 
 SLOW_STEPS = 10
@@ -100,10 +99,7 @@ class Server:
             self.endpoints = ((str(backend.address.host), backend.address.port),)
 
     def _new_judge(self) -> PassiveJudge | None:
-        passive = self._passive
-        if passive is None:
-            return None
-        return PassiveJudge(JudgeSettings(passive.failures, passive.inhibit_s, passive.longest_s))
+        return None if self._passive is None else PassiveJudge(self._passive)
 
     def acquit(self) -> None:
         """Forgets what its requests said of it: somebody who knows better says that it is up."""

@@ -19,9 +19,9 @@ from hashlib import sha256
 from struct import Struct
 
 from l4lb.dataplane.hashing import siphash
-from l7.balancing.request import Peer, Request
 from l7.balancing.server import Server
 from l7.model import Sticky, StickyKind
+from l7.request import Peer, Request
 
 _TOKEN_BYTES = 16
 _FOREVER_S = 30 * 86400

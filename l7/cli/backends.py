@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from l4lb.console import output
-from l4lb.console.options import drain_options, json_option
+from l4lb.console.options import about_a_backend, drain_options, given_weight, json_option, weight_option
+from l4lb.console.output import print_done
 from l4lb.console.waiting import wait_for_none
 from l7.cli.common import ask, print_rows
 
@@ -32,10 +31,7 @@ def group() -> None:
     """Look at backends, and change them while they work."""
 
 
-def _about_a_backend(function: Callable[..., None]) -> click.Command:
-    """A command that is given a pool and one of its backends."""
-    pool, backend = click.argument("pool"), click.argument("backend")
-    return group.command()(pool(backend(json_option(click.pass_obj(function)))))
+_about_a_backend = about_a_backend("pool")
 
 
 @group.command("ls")
@@ -71,7 +67,7 @@ def drain(socket: Path, pool: str, backend: str, wait: bool, timeout: float, as_
     if wait:
         whose = f"{backend} of {pool}"
         answer["active"] = wait_for_none(left, whose, "requests", timeout, quiet=as_json)
-    _print(answer, as_json, f"{backend} of {pool} is given no new sessions")
+    print_done(answer, as_json, f"{backend} of {pool} is given no new sessions")
 
 
 @_about_a_backend
@@ -82,7 +78,7 @@ def enable(socket: Path, pool: str, backend: str, as_json: bool) -> None:
     Example:
       l7lb backends enable web 10.0.0.1:8080
     """
-    _print(_change(socket, "enable", pool, backend), as_json, f"{backend} of {pool} is enabled")
+    print_done(_change(socket, "enable", pool, backend), as_json, f"{backend} of {pool} is enabled")
 
 
 @_about_a_backend
@@ -93,12 +89,12 @@ def disable(socket: Path, pool: str, backend: str, as_json: bool) -> None:
     Example:
       l7lb backends disable web 10.0.0.1:8080
     """
-    _print(_change(socket, "disable", pool, backend), as_json, f"{backend} of {pool} is disabled")
+    print_done(_change(socket, "disable", pool, backend), as_json, f"{backend} of {pool} is disabled")
 
 
 @_about_a_backend
-@click.argument("weight", metavar="WEIGHT|default")
-def weight(socket: Path, pool: str, backend: str, weight: str, as_json: bool) -> None:
+@given_weight
+def weight(socket: Path, pool: str, backend: str, weight: int | None, as_json: bool) -> None:
     """Give a backend another weight, or the configured one back.
 
     \b
@@ -106,15 +102,12 @@ def weight(socket: Path, pool: str, backend: str, weight: str, as_json: bool) ->
       l7lb backends weight web 10.0.0.1:8080 5
       l7lb backends weight web 10.0.0.1:8080 default
     """
-    if weight != "default" and not weight.isdecimal():
-        raise click.BadParameter(f"{weight!r} is neither a whole number nor default")
-    wanted = None if weight == "default" else int(weight)
-    answer = _change(socket, "weight", pool, backend, weight=wanted)
-    _print(answer, as_json, f"{backend} of {pool} has weight {weight}")
+    answer = _change(socket, "weight", pool, backend, weight=weight)
+    print_done(answer, as_json, f"{backend} of {pool} has weight {'default' if weight is None else weight}")
 
 
 @_about_a_backend
-@click.option("--weight", type=click.IntRange(0, 65535), default=1, show_default=True)
+@weight_option
 def add(socket: Path, pool: str, backend: str, weight: int, as_json: bool) -> None:
     """Add a backend until the program stops; write it into the configuration to keep it.
 
@@ -123,7 +116,7 @@ def add(socket: Path, pool: str, backend: str, weight: int, as_json: bool) -> No
       l7lb backends add web 10.0.0.4:8080 --weight 2
     """
     answer = _change(socket, "add", pool, backend, weight=weight)
-    _print(answer, as_json, f"{backend} is a backend of {pool} until the program stops")
+    print_done(answer, as_json, f"{backend} is a backend of {pool} until the program stops")
 
 
 @_about_a_backend
@@ -135,17 +128,14 @@ def remove(socket: Path, pool: str, backend: str, as_json: bool) -> None:
       l7lb backends remove web 10.0.0.4:8080
     """
     answer = _change(socket, "remove", pool, backend)
-    _print(answer, as_json, f"{backend} is no backend of {pool} any more")
+    print_done(answer, as_json, f"{backend} is no backend of {pool} any more")
+
+
+for _command in (drain, enable, disable, weight, add, remove):
+    group.add_command(_command)
 
 
 def _change(socket: Path, action: str, pool: str, backend: str, **more: Any) -> dict[str, Any]:
     wish = {"pool": pool, "backend": backend, **more}
     answer: dict[str, Any] = ask(socket).post(f"/backends/{action}", wish)
     return answer
-
-
-def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
-    if as_json:
-        output.print_json(answer)
-    else:
-        print(text)

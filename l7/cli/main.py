@@ -11,7 +11,7 @@ import click
 
 from l4lb import __version__
 from l4lb.console import output
-from l4lb.console.options import config_option, json_option
+from l4lb.console.options import config_option, json_option, program_options
 from l4lb.console.shell import CONTEXT, EXIT_CODES, run_command
 from l4lb.errors import ConfigError
 from l7.cli import asking, backends, explain, importing, top
@@ -20,17 +20,7 @@ from l7.cli.common import DEFAULT_SOCKET, PROGRAM, ask
 
 @click.group(context_settings=CONTEXT, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name=PROGRAM)
-@click.option(
-    "--socket",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_SOCKET,
-    envvar="L7LB_SOCKET",
-    show_default=True,
-    show_envvar=True,
-    metavar="PATH",
-    help="The daemon's admin socket.",
-)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@program_options(DEFAULT_SOCKET, "L7LB_SOCKET", "The daemon's admin socket.")
 @click.pass_context
 def cli(context: click.Context, socket: Path, debug: bool) -> None:
     """Balance HTTP requests over backends: route them, end TLS, keep sessions.

@@ -7,9 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from l4lb.control.field import Field
-from l4lb.control.health_keys import INTERVAL_S, LONGEST_INHIBIT_S, MAX_PASSIVE_FAILURES, parse_health
+from l4lb.control.health_keys import PASSIVE_KEYS, parse_health, read_passive
 from l4lb.control.message import quoted
-from l4lb.control.units import parse_fraction, show_duration
+from l4lb.control.units import parse_fraction
 from l4lb.model import CheckType, HealthCheck
 from l7.config.placed import PlacedPool
 from l7.config.times import parse_statuses
@@ -200,33 +200,15 @@ def _parse_health(field: Field) -> HealthCheck:
 
 
 def _parse_passive(field: Field) -> PassiveCheck | None:
-    names = ("failures", "inhibit", "longest", "max_ejected", "statuses")
-    default = PassiveCheck()
-    if not field.is_mapping():
-        wanted = f"true, false or a mapping with the keys {', '.join(names)}"
-        return default if field.flag(wanted) else None
-    keys = field.keys(names, required=())
-    inhibit_s = keys["inhibit"].duration(*INTERVAL_S) if "inhibit" in keys else default.inhibit_s
-    longest_s = max(default.longest_s, inhibit_s)
-    if "longest" in keys:
-        longest_s = keys["longest"].duration(INTERVAL_S[0], LONGEST_INHIBIT_S)
-        if longest_s < inhibit_s:
-            raise keys["longest"].error(
-                f"is shorter than inhibit, which is {show_duration(inhibit_s)}; make it that or more"
-            )
-    return PassiveCheck(
-        failures=keys["failures"].integer(1, MAX_PASSIVE_FAILURES)
-        if "failures" in keys
-        else default.failures,
-        inhibit_s=inhibit_s,
-        longest_s=longest_s,
-        max_ejected=(
-            keys["max_ejected"].parse(parse_fraction, "a part of the backends such as 50% or 0.5")
-            if "max_ejected" in keys
-            else default.max_ejected
-        ),
-        statuses=parse_statuses(keys["statuses"]) if "statuses" in keys else default.statuses,
-    )
+    check, keys = read_passive(field, PassiveCheck(), (*PASSIVE_KEYS, "max_ejected", "statuses"))
+    if check is None:
+        return None
+    if "max_ejected" in keys:
+        part = keys["max_ejected"].parse(parse_fraction, "a part of the backends such as 50% or 0.5")
+        check = replace(check, max_ejected=part)
+    if "statuses" in keys:
+        check = replace(check, statuses=parse_statuses(keys["statuses"]))
+    return check
 
 
 def _parse_tls(field: Field) -> BackendTls | None:

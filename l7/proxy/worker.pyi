@@ -10,8 +10,8 @@ from l7.proxy.log import AccessLog
 from l7.proxy.relay import Relay
 from l7.proxy.upstream import Upstream
 from l7.proxy.way import Way
+from l7.request import Request
 from l7.routing.compiled import CompiledRoute
-from l7.routing.request import Request
 from l7.wire.forwarded import HasHeaders
 from l7.wire.peer import Peer
 from l7.wire.proxyprotocol import ProxyHeader

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from l7.model import PathKind, PathMatch, Route
+from l7.request import Peer, Request
 from l7.routing.conditions import all_hold, compile_conditions
 from l7.routing.edits import compile_edits
 from l7.routing.paths import escape_path
-from l7.routing.request import Peer, Request
 from l7.routing.rewriting import compile_rewrite
 from l7.routing.templates import Variable, compile_template
 

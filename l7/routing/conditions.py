@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from l4lb.model import Network
 from l7.model import Match, ValueMatch
-from l7.routing.request import Peer, Request
+from l7.request import Peer, Request
 
 Holds = Callable[[Request, Peer], bool]
 

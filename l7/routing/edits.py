@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from l7.model import HeaderEdits
-from l7.routing.request import Peer, Request
+from l7.request import Peer, Request
 from l7.routing.templates import Template, compile_template
 
 

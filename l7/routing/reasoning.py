@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from l7.model import PathKind, PathMatch
+from l7.request import Peer, Request
 from l7.routing.compiled import CompiledRoute, path_pattern
-from l7.routing.request import Peer, Request
 
 
 @dataclass(frozen=True, slots=True)

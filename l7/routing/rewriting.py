@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 
 from l7.model import PathKind, PathMatch, Rewrite
+from l7.request import Request
 from l7.routing.paths import escape_path
-from l7.routing.request import Request
 
 Target = Callable[[Request], bytes]
 

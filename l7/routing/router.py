@@ -21,9 +21,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from l7.model import PathKind, Route
+from l7.request import Peer, Request
 from l7.routing.compiled import CompiledRoute, path_pattern
 from l7.routing.reasoning import Reasoning, reason
-from l7.routing.request import Peer, Request
 
 Search = Callable[[str], re.Match[str] | None]
 

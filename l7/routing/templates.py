@@ -13,8 +13,8 @@ import re
 from collections.abc import Callable
 
 from l4lb.control.message import nearest, quoted
+from l7.request import Peer, Request, TlsInfo
 from l7.routing.paths import escape_path
-from l7.routing.request import Peer, Request, TlsInfo
 
 Variable = Callable[[Request, Peer], bytes]
 
@@ -180,6 +180,3 @@ _VARIABLES: dict[str, Variable] = {
     "ssl_client_verify": _of_tls(lambda tls: tls.verification),
 }
 _FAMILIES: dict[str, Callable[[str], Variable]] = {"http_": _header, "cookie_": _cookie, "arg_": _argument}
-
-VARIABLES = tuple(_VARIABLES)
-"""Their names, for the manual's test."""

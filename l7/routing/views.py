@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from l7.model import Match, PathKind, PathMatch, Route
+from l7.request import Peer, Request
 from l7.routing.compiled import CompiledRoute
 from l7.routing.conditions import compile_conditions
 from l7.routing.edits import Edits
 from l7.routing.reasoning import describe_path
-from l7.routing.request import Peer, Request
 from l7.routing.router import Router
 
 

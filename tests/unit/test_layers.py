@@ -21,8 +21,8 @@ L4LB = {
 }
 HASHING = {"l4lb.dataplane.hashing", "l4lb.dataplane.reference.hashing"}
 L7 = {
-    "l7.balancing": {"l7.balancing", "l7.model", *HASHING, "l4lb.control.health", *PLAIN},
-    "l7.routing": {"l7.routing", "l7.http1.paths", "l7.model", "l4lb.control.message", *PLAIN},
+    "l7.balancing": {"l7.balancing", "l7.request", "l7.model", *HASHING, "l4lb.control.health", *PLAIN},
+    "l7.routing": {"l7.routing", "l7.request", "l7.http1.paths", "l7.model", "l4lb.control.message", *PLAIN},
     "l7.wire": {"l7.wire", "l7.model", *PLAIN},
     "l7.tls": {"l7.tls", "l7.model", "l4lb.control.message", *PLAIN},
     "l7.config": {"l7.config", "l7.routing", "l7.model", "l4lb.control", "l4lb.net.files", *PLAIN},
@@ -31,7 +31,7 @@ L7 = {
     "l7.counters": {"l7.counters"},
     "l7.proxy": {
         *("l7.proxy", "l7.http1", "l7.routing", "l7.balancing", "l7.wire", "l7.tls", "l7.counters"),
-        *("l7.model", "l4lb.control.message", *PLAIN),
+        *("l7.request", "l7.model", "l4lb.control.message", *PLAIN),
     },
     "l7.process": {"l7", "l4lb"},
     "l7.cli": {"l7", "l4lb"},

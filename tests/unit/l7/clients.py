@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from l7.routing.request import TlsInfo
+from l7.request import TlsInfo
 
 
 @dataclass(frozen=True)
