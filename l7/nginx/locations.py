@@ -7,13 +7,11 @@ exact paths and `^~` come before them.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
-from l7.config.words import parse_path
 from l7.nginx.conditions import access_of, condition_of, regex_path
+from l7.nginx.destinations import Destinations
 from l7.nginx.paths import Path, narrowed, path_of, proxy_host_of, through
 from l7.nginx.remarks import Remarks
 from l7.nginx.settings import Settings, differences, read_request_headers, read_settings
@@ -52,9 +50,9 @@ class Locations:
     ) -> None:
         self._server = server
         self._upstreams = upstreams
+        self._destinations = Destinations(upstreams, splits, remarks)
         self._outer = outer
         self._fixed = fixed
-        self._splits = splits
         self._pages = pages
         self._remarks = remarks
         self._named = {
@@ -167,7 +165,7 @@ class Locations:
 
     def _proxied(self, passed: Directive, path: Path, scope: Scope, rewrites: list[Directive]) -> Route:
         try:
-            route = self._destination(passed, path, scope, rewritten=bool(rewrites))
+            route = self._destinations.of(passed, path, scope, rewritten=bool(rewrites))
         except ValueError as error:
             self._remarks.lost(passed, f"{str(error).partition(';')[0]}; the answer is 502")
             return {"respond": 502, **self._answer_headers(scope)}
@@ -189,63 +187,6 @@ class Locations:
         if headers.upgrades:
             route["upgrades"] = ["websocket"]
         return route
-
-    def _destination(self, passed: Directive, path: Path, scope: Scope, rewritten: bool) -> Route:
-        url = passed.first
-        scheme, separator, rest = url.partition("://")
-        if not separator or scheme not in ("http", "https"):
-            raise ValueError("is not a URL of http or https")
-        name, slash, tail = rest.partition("/")
-        if name.startswith("$") and name[1:].strip("{}") in self._splits and not tail:
-            split = self._splits[name[1:].strip("{}")]
-            return {
-                "split": Noted(
-                    {self._pool(pool, passed, scope, scheme): weight for pool, weight in split.items()},
-                    passed.place,
-                )
-            }
-        if variables(name) or name.startswith("unix:"):
-            raise ValueError("backends are named in the configuration, not by variables or sockets of Unix")
-        pool = self._pool(name, passed, scope, scheme)
-        for health_check in scope.here("health_check"):
-            self._upstreams.check(pool, health_check)
-        route: Route = {"pool": Noted(pool, f"{passed.place} {url}")}
-        if slash and not rewritten:
-            if variables(tail) or "?" in tail:
-                self._remarks.lost(
-                    passed, "paths with variables or parameters are not made here; use rewrite"
-                )
-            elif isinstance(path, dict) and "regex" in path:
-                self._remarks.lost(passed, "a path behind an expression has no meaning in nginx either")
-            else:
-                route["rewrite"] = {"prefix": parse_path(f"/{tail}")}
-        return route
-
-    def _pool(self, name: str, passed: Directive, scope: Scope, scheme: str) -> str:
-        tls = self._backend_tls(scope, name) if scheme == "https" else False
-        port = urlsplit(f"//{name}").port
-        return self._upstreams.pool_for(name, passed, tls=tls, port=port or (443 if tls else 80))
-
-    def _backend_tls(self, scope: Scope, name: str) -> dict[str, Any]:
-        """nginx verifies nothing unless told to."""
-        tls: dict[str, Any] = {"verify": scope.word("proxy_ssl_verify") == "on"}
-        if (ca := scope.word("proxy_ssl_trusted_certificate")) and tls["verify"]:
-            tls["ca"] = ca
-        given = scope.word("proxy_ssl_name")
-        host = name.partition(":")[0]
-        if given and not variables(given):
-            tls["server_name"] = given
-        elif (scope.word("proxy_ssl_server_name") == "on" or tls["verify"]) and re.search("[a-z]", host):
-            tls["server_name"] = host
-        for key, directive in (
-            ("certificate", "proxy_ssl_certificate"),
-            ("key", "proxy_ssl_certificate_key"),
-        ):
-            if file := scope.word(directive):
-                tls[key] = file
-        for directive in ("proxy_ssl_protocols", "proxy_ssl_ciphers", "proxy_ssl_session_reuse"):
-            scope.all(directive)
-        return tls
 
     def _tried(self, tried: Directive, scope: Scope) -> tuple[Scope, list[Directive]]:
         """`try_files $uri @app`: files are not looked for, so it is always the last."""
