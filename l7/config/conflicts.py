@@ -49,13 +49,19 @@ def check_listeners(
 def check_names(
     listeners: Sequence[PlacedListener], routes: Sequence[PlacedRoute], pools: Sequence[PlacedPool]
 ) -> None:
-    """What routes and listeners name is there."""
+    """What routes and listeners name is there, and of use to them."""
     pool_names = {pool.value.name: pool for pool in pools}
     listener_names = {listener.value.name: listener for listener in listeners}
     mentioned = [*(one.pools for one in listeners), *(one.pools for one in routes)]
     for name, field in chain.from_iterable(mentioned):
         if name not in pool_names:
             raise field.error(f"there is no pool {quoted(name)}; {nearest(name, pool_names)}")
+    for name, field in chain.from_iterable(one.pools for one in listeners):
+        if pool_names[name].value.tls:
+            raise field.error(
+                f"connections are passed through as they are, and pool {quoted(name)} has tls; "
+                "use one without"
+            )
     for route in routes:
         for name, field in route.listeners:
             if name not in listener_names:

@@ -20,10 +20,11 @@ class Overrides:
     def __init__(self, names: Iterable[bytes]) -> None: ...
 
 class Forwarding:
-    """Forwarding headers: (name, before, after). The value is `before`, or where `after` is not None the
-    client's Host between the two. ValueError for more than 8."""
+    """Forwarding headers: (name, value, around). Where `around` is not None its halves stand around the
+    client's Host, behind the value; of a request without Host neither is written, nor a header without value.
+    ValueError for more than 8."""
 
-    def __init__(self, lines: Iterable[tuple[bytes, bytes, bytes | None]]) -> None: ...
+    def __init__(self, lines: Iterable[tuple[bytes, bytes, tuple[bytes, bytes] | None]]) -> None: ...
 
 def build_request(
     head: RequestHead,

@@ -16,6 +16,7 @@ from l7.model import L7Config, Listener
 from l7.process.counts import Ledger
 from l7.process.memory import SharedMemory, provide_sessions
 from l7.process.privileges import Identity, find_identity
+from l7.proxy.answers import Pages, read_pages
 from l7.proxy.layout import Layout
 from l7.tls.backend import backend_context
 from l7.tls.pem import Pem, read_pem
@@ -36,6 +37,8 @@ class Blueprint:
     """By listener, of those that end TLS."""
     backend_contexts: dict[str, ssl.SSLContext]
     """By pool, of those that are spoken to over TLS."""
+    pages: Pages
+    """Read by the master, like keys: workers may not be allowed to."""
     sessions: dict[str, SharedMemory]
     """By pool, of those that remember sessions."""
     secret: bytes = field(repr=False)
@@ -66,6 +69,7 @@ def draw(
         ledger=Ledger(number, layout.columns, layout.counters(workers)),
         stores=_stores(config, previous),
         backend_contexts={pool.name: backend_context(pool.tls) for pool in config.pools if pool.tls},
+        pages=read_pages(config.error_pages),
         sessions=provide_sessions(config, sessions),
         secret=secret_of(config),
     )

@@ -67,6 +67,7 @@ class _Worker:
             row=blueprint.ledger.counters.row(self._number),
             contexts={listener: store.front for listener, store in blueprint.stores.items()},
             backend_contexts=blueprint.backend_contexts,
+            pages=blueprint.pages,
         )
         self._proxy = Proxy(parts, self._log)
         self._wire = Wire(self._channel, self._on_message, self._on_closed)

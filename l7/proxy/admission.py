@@ -56,17 +56,18 @@ class Admission:
         loop = asyncio.get_running_loop()
         header: ProxyHeader | None = None
         way: PassThrough | None = None
+        name = ""
         try:
             async with asyncio.timeout(self._header_s):
                 if self._listener.accept_proxy:
                     header = await self._take_header(sock)
                 if self._listener.pass_through:
-                    way = await self._find_way(sock)
+                    way, name = await self._find_way(sock)
         except ProxyProtocolError:
             self._part.count(ListenerColumn.LISTENER_PROXY_REFUSED_TOTAL)
             raise OSError("no sound PROXY header") from None
         if way is not None:
-            await self._passing.carry(sock, self._listener, header, way.pool)
+            await self._passing.carry(sock, self._listener, header, way.pool, name)
             return
         if self._context is None and self._listener.pass_through:
             raise OSError("nobody is asked for whom this listener has")
@@ -92,7 +93,8 @@ class Admission:
             if len(seen) > max(MAX_V1, MAX_V2):
                 raise ProxyProtocolError("too long")
 
-    async def _find_way(self, sock: socket.socket) -> PassThrough | None:
+    async def _find_way(self, sock: socket.socket) -> tuple[PassThrough | None, str]:
+        """Where it goes, and the name that it asks for; empty where it names nobody."""
         seen = b""
         name: str | None = None
         while name is None:
@@ -101,9 +103,12 @@ class Admission:
                 name = server_name(seen)
             except ValueError:
                 # Not TLS: for those that take all others, or nobody.
-                return self._others
+                return self._others, ""
             if name is None and len(seen) >= _MAX_HELLO:
-                return None
+                return None, ""
+        return self._way_of(name), name
+
+    def _way_of(self, name: str) -> PassThrough | None:
         exact = self._names.get(name)
         if exact is not None:
             return exact

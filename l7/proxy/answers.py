@@ -8,6 +8,9 @@ from pathlib import Path
 from l4lb.control.message import printable
 from l4lb.errors import ConfigError
 
+Pages = dict[int, tuple[bytes, bytes]]
+"""Status → content type and body."""
+
 _TYPES = {
     ".html": b"text/html; charset=utf-8",
     ".htm": b"text/html; charset=utf-8",
@@ -16,9 +19,9 @@ _TYPES = {
 _PLAIN = b"text/plain; charset=utf-8"
 
 
-def read_pages(pages: Iterable[tuple[int, Path]]) -> dict[int, tuple[bytes, bytes]]:
-    """Status → content type, by the file's name, and body. Raises ConfigError."""
-    read = {}
+def read_pages(pages: Iterable[tuple[int, Path]]) -> Pages:
+    """Reads the files; the content type goes by their names. Raises ConfigError."""
+    read: Pages = {}
     for status, path in pages:
         try:
             read[status] = (_TYPES.get(path.suffix, _PLAIN), path.read_bytes())

@@ -17,7 +17,7 @@ from l7.balancing.server import Server, State
 from l7.counters import Row, WorkerColumn
 from l7.model import Backend, BackendAddress, L7Config, Listener
 from l7.proxy.admission import Admission
-from l7.proxy.answers import read_pages
+from l7.proxy.answers import Pages
 from l7.proxy.layout import Layout
 from l7.proxy.listening import Admit, Listening
 from l7.proxy.log import AccessLog
@@ -48,6 +48,8 @@ class Parts:
     """By listener, of those that end TLS."""
     backend_contexts: Mapping[str, ssl.SSLContext]
     """By pool, of those whose backends speak TLS."""
+    pages: Pages
+    """What `config.error_pages` names."""
 
 
 class Proxy:
@@ -65,7 +67,7 @@ class Proxy:
             log,
             parts.router.route,
             config,
-            read_pages(config.error_pages),
+            parts.pages,
             make_believer(Trust(config.trusted_proxies)),
             secrets.randbits(64),
         )

@@ -26,6 +26,7 @@ class Worker:
     is_finishing: bool
     on_change: Callable[[], object] | None
     row: Row
+    log: AccessLog | None
 
     def __init__(
         self,

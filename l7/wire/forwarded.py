@@ -23,8 +23,9 @@ from l7.wire.peer import Peer
 from l7.wire.rfc7239 import Node, parse_elements, parse_node
 from l7.wire.trust import Trust
 
-Line = tuple[bytes, bytes, bytes | None]
-"""A header: name, value, None; or name, what stands before the client's Host, what stands behind it."""
+Line = tuple[bytes, bytes, tuple[bytes, bytes] | None]
+"""A header: name, value, and what stands around the client's Host behind that, if it is to stand there. Of a
+request without Host nothing of it is written, and no header where the value is empty, too."""
 
 MAX_HOPS = 32
 
@@ -185,12 +186,12 @@ def _last(value: bytes | None, shape: re.Pattern[bytes]) -> bytes | None:
 def _lines(client: Peer, peer: Peer, host: bytes | None, port: bytes, elements: bytes) -> tuple[Line, ...]:
     """`elements` stand in front of this proxy's own element, which is about its peer."""
     node = Node(peer.address, peer.packed)
-    own = b"for=" + node.value + b";proto=" + peer.scheme + b';host="'
+    own = b"for=" + node.value + b";proto=" + peer.scheme
     return (
         (b"X-Forwarded-For", client.forwarded_for, None),
         (b"X-Forwarded-Proto", client.scheme, None),
-        (b"X-Forwarded-Host", b"", b"") if host is None else (b"X-Forwarded-Host", host, None),
+        (b"X-Forwarded-Host", b"", (b"", b"")) if host is None else (b"X-Forwarded-Host", host, None),
         (b"X-Forwarded-Port", port, None),
         (b"X-Real-IP", client.address.encode("ascii"), None),
-        (b"Forwarded", elements + own, b'"'),
+        (b"Forwarded", elements + own, (b';host="', b'"')),
     )

@@ -32,8 +32,8 @@ CHUNKS = [row.data for row in (*bodies.READ, *bodies.REFUSED)]
 FORWARDING = Forwarding(
     [
         (b"X-Forwarded-For", b"192.0.2.1", None),
-        (b"X-Forwarded-Host", b"", b""),
-        (b"Forwarded", b'host="', b'"'),
+        (b"X-Forwarded-Host", b"", (b"", b"")),
+        (b"Forwarded", b"for=192.0.2.1", (b';host="', b'"')),
     ]
 )
 OVERRIDES = Overrides([b"A", b"X-Sum", b"User-Agent"])
@@ -120,6 +120,8 @@ def test_what_is_built_is_read_alike():
             assert [names.count(name) for name in (b"host", b"y", b"x-forwarded-for", b"forwarded")] == [
                 1
             ] * 4
+            # What nobody named is not forwarded.
+            assert names.count(b"x-forwarded-host") == bool(head.authority)
         answer = ResponseHead()
         answer.feed(damaged(random, RESPONSES))
         if answer.state == HeadState.HEAD_COMPLETE:

@@ -55,7 +55,7 @@ l7:
         client_certificates: optional
     - name: passed
       listen: 127.0.0.1:8443
-      pass_through: [{names: [a.example.com, "*.b.example.com"], pool: web}, {pool: api}]
+      pass_through: [{names: [a.example.com, "*.b.example.com"], pool: plain}, {pool: api}]
   routes:
     - name: api
       match:
@@ -98,6 +98,8 @@ l7:
     api:
       sticky: {kind: learn, cookie: PHPSESSID, capacity: 10}
       backends: [api.internal:8080]
+    plain:
+      backends: [10.0.0.2:443]
 """
 
 _SCALARS = st.one_of(

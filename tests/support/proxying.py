@@ -33,6 +33,7 @@ from l7.model import AccessLog as LogSettings
 from l7.model import Backend as BackendSettings
 from l7.model import BackendAddress, L7Config, Listener, LogFormat, Match, PathKind, PathMatch, Route, Share
 from l7.model import Pool as PoolSettings
+from l7.proxy.answers import read_pages
 from l7.proxy.layout import Layout
 from l7.proxy.log import AccessLog
 from l7.proxy.service import Parts, Proxy
@@ -321,6 +322,7 @@ class Rig:
             self.counters.row(0),
             self._contexts,
             self._backend_contexts,
+            read_pages(config.error_pages),
         )
         assert config.access_log is not None
         self.log = AccessLog(config.access_log)

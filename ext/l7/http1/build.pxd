@@ -29,13 +29,14 @@ cdef class Overrides:
 
 
 # The forwarding headers of a connection or, behind a trusted proxy, of a request; `l7.wire.forwarded` makes them.
-# A line is `before`, or `before`, the client's Host and `after`.
+# A line is `before`, the client's Host and `after`, or `plain` where it has none (None: no line).
 cdef class Forwarding:
     cdef uint32_t count
     cdef size_t length
     cdef int[MAX_FORWARDING] fields
-    cdef list before
+    cdef list before    # None: never with Host
     cdef list after
+    cdef list plain
 
 
 # The head of a request to a backend. `target` and `host` None: as they came; `overrides` and `forwarding` may be None;

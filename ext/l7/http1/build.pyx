@@ -72,38 +72,43 @@ cdef class Overrides:
 cdef class Forwarding:
     def __init__(self, lines):
         cdef bint is_alias
-        cdef bytes name, before, after
+        cdef bytes name, value, line
         self.before = []
         self.after = []
-        for name, before, after in lines:
+        self.plain = []
+        for name, value, around in lines:
             if self.count == MAX_FORWARDING:
                 raise ValueError(f"more than {MAX_FORWARDING} forwarding headers")
             self.fields[self.count] = field_of(name, len(name), &is_alias)
             self.count += 1
-            before = name + b": " + before
-            if after is None:
-                before += b"\r\n"
+            line = name + b": " + value
+            if around is None:
+                self.before.append(None)
+                self.after.append(None)
             else:
-                after += b"\r\n"
-                self.length += len(after)
-            self.length += len(before)
-            self.before.append(before)
-            self.after.append(after)
+                self.before.append(line + around[0])
+                self.after.append(around[1] + b"\r\n")
+                self.length += len(around[0]) + len(around[1])
+            self.plain.append(line + b"\r\n" if value or around is None else None)
+            self.length += len(line) + 2
 
 
 cdef int _put_forwarding(Output* output, Forwarding forwarding, Overrides overrides, const char* host,
                          size_t host_length) except -1:
     cdef uint32_t i
-    cdef bytes before, after
+    cdef bytes before, after, plain
     for i in range(forwarding.count):
         if overrides is not None and overrides.fields >> forwarding.fields[i] & 1:
             continue
         before = forwarding.before[i]
-        after = forwarding.after[i]
-        put(output, before, len(before))
-        if after is not None:
+        plain = forwarding.plain[i]
+        if before is not None and host_length:
+            after = forwarding.after[i]
+            put(output, before, len(before))
             put(output, host, host_length)
             put(output, after, len(after))
+        elif plain is not None:
+            put(output, plain, len(plain))
     return 0
 
 

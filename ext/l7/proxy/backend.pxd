@@ -7,7 +7,7 @@
 WAITING: the request is still being sent; HEAD: all of it was, the answer is waited for; BODY: the answer's body
 comes. The answer may begin while WAITING. What a backend says while it is kept closes it: it answers nothing.
 """
-from l7.proxy.sides cimport Back
+from l7.proxy.sides cimport Back, Front
 
 
 cdef class BackendConnection(Back):
@@ -24,6 +24,8 @@ cdef class BackendConnection(Back):
     cdef void _close_transport(self, bint at_once)
 
 
-# The kept connection that was used last, or None. `must_be_alive` asks the kernel first, for requests that could
-# not be sent a second time.
-cdef BackendConnection take_kept(lane, bint must_be_alive)
+# The kept connection that was used last, or None; of a pool that says who the client is, the one that `front`'s client
+# has there. `must_be_alive` asks the kernel first, for requests that could not be sent a second time.
+cdef BackendConnection take_kept(lane, Front front, bint must_be_alive)
+# Closes what is kept for `front`, whose client has gone.
+cdef void close_own(Front front)

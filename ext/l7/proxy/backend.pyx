@@ -90,6 +90,8 @@ cdef class BackendConnection(Back):
 
     cdef void begin(self, Front front, bint for_head):
         self.front = front
+        if self.lane.upstream.proxy_protocol:
+            self.told_peer = front.peer
         self.phase = WAITING
         self.is_sent = False
         self.has_spoken = False
@@ -109,15 +111,21 @@ cdef class BackendConnection(Back):
     cdef void release(self):
         cdef Lane lane = self.lane
         cdef Upstream upstream = lane.upstream
+        cdef Front front = self.front
         self.front = None
         if (not self.may_be_kept or not self.is_sent or self.is_full or self.transport is None
-                or upstream.proxy_protocol or lane.is_gone or upstream.idle >= upstream.max_idle or upstream.worker.is_finishing):
+                or lane.is_gone or upstream.idle >= upstream.max_idle or upstream.worker.is_finishing):
             self._close_transport(self.is_full)
             return
         if self.is_reading_paused:
             self.resume_reading()
         self.phase = KEPT
         self.is_reused = True
+        if upstream.proxy_protocol:
+            self.owner = front
+            if front.own_backs is None:
+                front.own_backs = set()
+            front.own_backs.add(self)
         lane.idle.append(self)
         upstream.idle += 1
         upstream.worker.row.add(lane.columns + BACKEND_IDLE, 1)
@@ -241,6 +249,9 @@ cdef class BackendConnection(Back):
         cdef Lane lane = self.lane
         if self.phase != KEPT:
             return
+        if self.owner is not None:
+            self.owner.own_backs.discard(self)
+            self.owner = None
         try:
             lane.idle.remove(self)
         except ValueError:
@@ -258,17 +269,40 @@ cdef class BackendConnection(Back):
                 self.transport.close()
 
 
-cdef BackendConnection take_kept(lane_, bint must_be_alive):
-    cdef Lane lane = <Lane>lane_
+cdef void close_own(Front front):
+    for connection in list(front.own_backs or ()):
+        (<BackendConnection>connection).close()
+
+
+cdef BackendConnection _next_kept(Lane lane, Front front):
+    """Takes the next candidate off the list, or None."""
     cdef BackendConnection connection
-    while lane.idle:
+    if not lane.upstream.proxy_protocol:
+        if not lane.idle:
+            return None
         connection = <BackendConnection>lane.idle.pop()
         lane.upstream.idle -= 1
         lane.upstream.worker.row.add(lane.columns + BACKEND_IDLE, -1)
+        return connection
+    for candidate in front.own_backs or ():
+        connection = <BackendConnection>candidate
+        # Requests of one connection may be of several clients, behind a trusted proxy.
+        if connection.lane is lane and connection.told_peer == front.peer:
+            connection._leave_list()
+            return connection
+    return None
+
+
+cdef BackendConnection take_kept(lane_, Front front, bint must_be_alive):
+    cdef Lane lane = <Lane>lane_
+    cdef BackendConnection connection
+    while True:
+        connection = _next_kept(lane, front)
+        if connection is None:
+            return None
         if connection.transport is None or connection.transport.is_closing():
             continue
         if must_be_alive and not connection.is_alive():
             connection._close_transport(True)
             continue
         return connection
-    return None

@@ -6,6 +6,7 @@ from l7.http1.body cimport BODY_CHUNKED, BODY_LENGTH, BODY_UNTIL_CLOSE, BodyRead
 from l7.http1.head cimport HEAD_COMPLETE, HEAD_MORE
 from l7.http1.refusals cimport status_of
 from l7.http1.request cimport RequestHead
+from l7.proxy.backend cimport close_own
 from l7.proxy.clock cimport now_s as clock_s
 from l7.proxy.exchange cimport PAUSE_BACKEND, PAUSE_HELD, PAUSE_NEXT, Exchange
 from l7.proxy.relay cimport Relay
@@ -107,6 +108,7 @@ cdef class ClientConnection(Exchange):
         self.worker.wheel.forget(self)
         self._uncount()
         self.abandon(END_CLIENT_CLOSED)
+        close_own(self)
         self.worker.forget(self)
 
     def pause_writing(self):
@@ -294,6 +296,7 @@ cdef class ClientConnection(Exchange):
         cdef Relay relay
         cdef bint is_back_full = back.is_full
         backend = back.detach()
+        close_own(self)
         transport = self.transport
         waiting = None if self.rest is None else self.rest[self.rest_at:]
         self.rest = None

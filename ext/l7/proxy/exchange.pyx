@@ -110,7 +110,7 @@ cdef class Exchange(Front):
         self.tries += 1
         self.worker.row.add(self.lane.columns + BACKEND_REQUESTS_TOTAL, 1)
         self.worker.row.add(self.lane.columns + BACKEND_ACTIVE, 1)
-        back = take_kept(self.lane, not self._is_repeatable(True))
+        back = take_kept(self.lane, self, not self._is_repeatable(True))
         if back is None:
             self._connect(now_s)
         else:

@@ -1,4 +1,4 @@
-"""The access log: a line for each request, appended to a buffer and written when that is full or a second old.
+"""The access log: a line for each request and each connection that is passed through, appended to a buffer and written when that is full or a second old.
 
 Whatever a client sent is escaped, so that nobody can end a line, forge one, or send a terminal's control sequences:
 `"`, `\\` and every byte outside of printable ASCII become `\\xXX` (as in nginx) or, in JSON, `\\u00XX`. A
@@ -42,5 +42,8 @@ cdef class AccessLog:
     cdef void _put_time(self, double now_s) noexcept
     cdef void _put_combined(self, Front request, double now_s)
     cdef void _put_json(self, Front request, double now_s)
+    cdef void _put_client(self, peer, double now_s)
+    cdef void _put_passed_combined(self, passage, bytes name, double now_s)
+    cdef void _put_passed_json(self, passage, bytes name, double now_s)
     cdef void _put_key(self, const char* key) noexcept
     cdef void _put_string(self, const char* key, bytes text)

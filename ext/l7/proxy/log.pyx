@@ -72,6 +72,19 @@ cdef class AccessLog:
         if self.length >= FLUSH_BYTES:
             self.flush()
 
+    def add_passed(self, passage, double now_s):
+        """The line of a connection that was passed through (l7.proxy.passing.Passage) and has just ended."""
+        cdef bytes name = passage.server_name.encode("ascii", "replace")
+        if not self._reserve(LINE_BYTES + 6 * <size_t>PyBytes_GET_SIZE(name)):
+            self.lost += 1
+            return
+        if self.is_json:
+            self._put_passed_json(passage, name, now_s)
+        else:
+            self._put_passed_combined(passage, name, now_s)
+        if self.length >= FLUSH_BYTES:
+            self.flush()
+
     cpdef flush(self):
         """Writes the buffer, as far as it can be written without waiting."""
         cdef ssize_t written
@@ -214,14 +227,47 @@ cdef class AccessLog:
         self._put_header(request, FIELD_USER_AGENT)
         self._put(b"\"\n", 2)
 
-    cdef void _put_json(self, Front request, double now_s):
+    cdef void _put_passed_combined(self, passage, bytes name, double now_s):
+        """With a method that HTTP does not have, and the status that nginx writes where there is none."""
+        self._put_bytes(passage.peer.address.encode())
+        self._put(b" - - [", 6)
+        self._put_time(now_s)
+        self._put(b"] \"PASS ", 8)
+        self._put_bytes(name or b"-")
+        self._put(b" TCP\" 000 ", 10)
+        self._put_number(passage.bytes_out)
+        self._put(b" \"-\" \"-\"\n", 9)
+
+    cdef void _put_passed_json(self, passage, bytes name, double now_s):
+        self._put_client(passage.peer, now_s)
+        self._put_string(b"protocol", b"TCP")
+        self._put_string(b"server_name", name)
+        self._put_key(b"bytes_in")
+        self._put_number(passage.bytes_in)
+        self._put_key(b"bytes_out")
+        self._put_number(passage.bytes_out)
+        self._put_string(b"pool", passage.pool.encode())
+        if passage.tries:
+            self._put_string(b"backend", passage.backend.encode())
+        self._put_string(b"end", ends[passage.end])
+        self._put_key(b"tries")
+        self._put_number(passage.tries)
+        self._put_key(b"total_s")
+        self._put_seconds(now_s - passage.began_s)
+        self._put(b"}\n", 2)
+
+    cdef void _put_client(self, peer, double now_s):
+        """The beginning of an object: when, and who."""
         self._put(b"{\"time\":\"", 9)
         self._put_time(now_s)
         self._put(b"\"", 1)
-        self._put_string(b"client", request.peer.address.encode())
+        self._put_string(b"client", peer.address.encode())
         self._put_key(b"client_port")
-        self._put_number(request.peer.port)
-        self._put_string(b"listener", request.peer.listener.encode())
+        self._put_number(peer.port)
+        self._put_string(b"listener", peer.listener.encode())
+
+    cdef void _put_json(self, Front request, double now_s):
+        self._put_client(request.peer, now_s)
         if request.head.state == HEAD_COMPLETE:
             self._put_string(b"request_id", request.head.id)
             self._put_string(b"method", request.head.method)

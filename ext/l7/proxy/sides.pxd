@@ -40,6 +40,8 @@ cdef class Front(Timed):
     cdef double connecting_s    # when a connection to a backend was asked for
     cdef double connected_s     # when it stood, where a new one was made; else 0
     cdef double first_byte_s    # of the answer; 0: none
+    # Kept connections that told their backends of this client: no other may use them. None before there is one.
+    cdef set own_backs
 
     # A 1xx other than 101; its head is `back.head`.
     cdef void on_interim(self, Back back)
@@ -66,6 +68,8 @@ cdef class Back(Timed):
     cdef bint has_spoken        # a byte of the answer has come
     cdef bint is_full           # its transport's buffer is above the mark
     cdef bint may_be_kept
+    cdef Front owner            # while it is kept: the only one that may use it; None: anybody
+    cdef object told_peer       # the client that the backend was told of; None: it was told of nobody
     cdef bint as_chunk          # the front wants the body as chunks
     cdef double read_s
     cdef double write_s

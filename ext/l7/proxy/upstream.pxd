@@ -13,7 +13,7 @@ cdef class Upstream:
     cdef readonly Py_ssize_t columns
     cdef readonly object context        # SSLContext, or None
     cdef readonly object server_name    # for SNI and the certificate; None: the backend's own
-    cdef readonly int proxy_protocol    # version, or 0; its connections speak of one client and are not kept
+    cdef readonly int proxy_protocol    # version, or 0; its connections speak of one client and are kept for it alone
     cdef readonly object sessions       # l7.balancing.Sessions, or None
     cdef bytes learns                   # the application's cookie that names a session, or None
     cdef Py_ssize_t max_idle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from l7.model import Certificate, ListenerTls, PassThrough, ProxyProtocol
+from l7.model import AccessLog, Certificate, ListenerTls, LogFormat, PassThrough, ProxyProtocol
 from l7.wire.proxyprotocol import build_header
 from tests.support.proxying import Backend, Exchange, Rig, answer, get, ok, proxied
 
@@ -85,26 +86,61 @@ async def test_connections_without_a_sound_proxy_header_are_refused(listener, be
         assert rig.count("listener_proxy_refused_total") == 1
 
 
-@pytest.mark.parametrize("version", list(ProxyProtocol))
-@proxied
-async def test_backends_are_told_who_the_client_is(version):
-    async def handle(exchange: Exchange) -> None:
-        # Version 2 begins with an empty line of its own.
-        await exchange.until(b"GET / HTTP/1.1\r\n")
+async def answer_named(exchange: Exchange) -> None:
+    """Answers all requests of a connection that begins with a PROXY header."""
+    # Version 2 begins with an empty line of its own.
+    await exchange.until(b"GET / HTTP/1.1\r\n")
+    while True:
         await exchange.head()
         await exchange.send(ok())
 
-    async with Backend(handle) as backend, Rig(backend, pool={"proxy_protocol": version}) as rig:
+
+@pytest.mark.parametrize("version", list(ProxyProtocol))
+@proxied
+async def test_backends_are_told_who_the_client_is(version):
+    async with Backend(answer_named) as backend, Rig(backend, pool={"proxy_protocol": version}) as rig:
         async with await rig.connect() as client:
             port = client.writer.get_extra_info("sockname")[1]
             for _ in range(2):
                 await client.send(get())
                 assert (await client.reply()).status == 200
         here = ip_address("127.0.0.1")
-        for received in backend.received:
-            assert received.startswith(
-                build_header(version, (here, port), (here, rig.port)) + b"GET / HTTP/1.1\r\n"
-            )
+        # Both requests went over one connection, whose header was sent once.
+        (received,) = backend.received
+        header = build_header(version, (here, port), (here, rig.port))
+        assert received.startswith(header + b"GET / HTTP/1.1\r\n")
+        assert received.count(header) == 1
+        assert received.count(b"GET / HTTP/1.1\r\n") == 2
+
+
+@proxied
+async def test_a_connection_that_names_a_client_is_of_no_other_and_ends_with_it():
+    told = {"proxy_protocol": ProxyProtocol.V1}
+    async with Backend(answer_named) as backend, Rig(backend, pool=told) as rig:
+        async with await rig.connect() as one, await rig.connect() as two:
+            for client in (one, two, one, two):
+                await client.send(get())
+                assert (await client.reply()).status == 200
+            assert len(backend.connections) == 2
+            assert rig.proxy.describe()["pools"]["p"]["backends"][f"127.0.0.1:{backend.port}"]["kept"] == 2
+        while rig.proxy.describe()["connections"]:
+            await asyncio.sleep(0)
+        assert rig.proxy.describe()["pools"]["p"]["backends"][f"127.0.0.1:{backend.port}"]["kept"] == 0
+
+
+@proxied
+async def test_clients_behind_one_trusted_connection_do_not_share_what_names_one():
+    told = {"proxy_protocol": ProxyProtocol.V1}
+    trusted = {"trusted_proxies": (ip_network("127.0.0.0/8"),)}
+    async with (
+        Backend(answer_named) as backend,
+        Rig(backend, pool=told, config=trusted) as rig,
+        await rig.connect() as client,
+    ):
+        for who in (b"192.0.2.1", b"192.0.2.2", b"192.0.2.1"):
+            await client.send(get(b"/", b"X-Forwarded-For: " + who))
+            assert (await client.reply()).status == 200
+    assert sorted(received.split()[2] for received in backend.received) == [b"192.0.2.1", b"192.0.2.2"]
 
 
 @proxied
@@ -166,6 +202,15 @@ async def test_connections_are_passed_through_by_name():
         while rig.count("worker_tunnels"):
             await asyncio.sleep(0)
         assert rig.ends() == {"done": 2, "connect-failed": 1}
+        first, second, _ = rig.lines()
+        assert (first["server_name"], second["server_name"]) == ("inner.example.com", "deep.sub.example.com")
+        for line, received in zip((first, second), backend.received, strict=False):
+            assert (line["protocol"], line["client"], line["listener"]) == ("TCP", "127.0.0.1", "web")
+            assert (line["pool"], line["backend"]) == ("p", f"127.0.0.1:{backend.port}")
+            # The handshake counts, too.
+            assert line["bytes_in"] > len(received) > 0 < line["bytes_out"]
+            assert (line["end"], line["tries"]) == ("done", 1)
+            assert line["total_s"] > 0
 
 
 @proxied
@@ -183,3 +228,33 @@ async def test_what_is_no_tls_is_passed_through_where_all_others_are():
     ):
         await client.send(b"EHLO a\r\n")
         assert await client.rest() == b"220 ready\r\n250 ok\r\n"
+
+
+@proxied
+async def test_connections_that_nobody_takes_have_a_line_too():
+    listener = {"pass_through": (PassThrough((), "p"),)}
+    async with Backend(answer(ok())) as backend:
+        await backend.stop()
+        async with Rig(backend, listener=listener) as rig, await rig.connect() as client:
+            with contextlib.suppress(ConnectionResetError):
+                await client.send(b"hello")
+                assert await client.rest() == b""
+            (line,) = rig.lines()
+            assert (line["end"], line["server_name"], line["tries"]) == ("connect-failed", "", 1)
+            assert rig.ends() == {"connect-failed": 1}
+
+
+@proxied
+async def test_lines_of_the_passed_in_nginx_s_format(tmp_path_factory):
+    path = tmp_path_factory.mktemp("log") / "access.log"
+    inner, trusting = contexts("inner.example.com")
+    listener = {"pass_through": (PassThrough(("inner.example.com",), "p"),)}
+    log = {"access_log": AccessLog(path, LogFormat.COMBINED)}
+    async with Backend(answer(ok()), inner) as backend, Rig(backend, listener=listener, config=log) as rig:
+        async with await rig.connect(ssl=trusting, server_hostname="inner.example.com") as client:
+            await client.send(get())
+            await client.reply()
+        while rig.count("worker_tunnels"):
+            await asyncio.sleep(0)
+    line = r'127\.0\.0\.1 - - \[[^]]+\] "PASS inner\.example\.com TCP" 000 [1-9]\d* "-" "-"\n'
+    assert re.fullmatch(line, path.read_text())

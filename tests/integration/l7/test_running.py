@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trustme
 
+from l4lb.errors import L4lbError
 from tests.support.lab import wait_for
 from tests.support.load import clients
 from tests.support.proxy import Origin, Proxy, Site, run_command
@@ -193,6 +194,25 @@ def test_steward_and_workers_become_the_user_and_reloads_go_on(site, origin):
     proxy.write(more)
     assert proxy.reload()["reloaded"]
     assert _listens(site.address, 81)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_pages_that_only_root_may_read_are_served_and_read_anew_by_a_reload(site, origin):
+    site.directory.chmod(0o755)
+    page = site.directory / "404.html"
+    page.write_text("<p>one")
+    page.chmod(0o600)
+    own = config(site, origin, user="nobody", routes=[], error_pages={404: str(page)})
+    proxy = site.start_proxy(own)
+    assert ask(site) == (404, b"<p>one")
+    page.write_text("<p>two")
+    proxy.reload()
+    # Workers that leave may take a last connection.
+    wait_for(lambda: ask(site) == (404, b"<p>two"), 5, "the new page")
+    page.unlink()
+    with pytest.raises(L4lbError, match="it is the page of status 404"):
+        proxy.reload()
+    assert ask(site) == (404, b"<p>two")
 
 
 def test_a_user_that_nobody_is_ends_the_start(site, origin, tmp_path):

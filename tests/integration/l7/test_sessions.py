@@ -160,6 +160,17 @@ async def test_only_trusted_proxies_say_who_the_client_is():
 
 
 @proxied
+async def test_a_host_that_the_client_did_not_name_is_not_forwarded():
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig:
+        assert (await rig.ask(b"GET / HTTP/1.0\r\n\r\n")).status == 200
+        assert b"x-forwarded-host" not in backend.received[-1].lower()
+        assert b"Forwarded: for=127.0.0.1;proto=http\r\n" in backend.received[-1]
+        await rig.ask(get())
+        assert b"X-Forwarded-Host: example.com\r\n" in backend.received[-1]
+        assert b'Forwarded: for=127.0.0.1;proto=http;host="example.com"\r\n' in backend.received[-1]
+
+
+@proxied
 async def test_routes_that_ask_nothing_take_everything():
     async with Backend(answer(ok())) as backend, Rig(backend, route={"match": Match()}) as rig:
         assert (await rig.ask(get())).status == 200

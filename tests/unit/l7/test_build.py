@@ -151,8 +151,8 @@ def test_an_edit_cannot_bring_framing_back():
 FORWARDING = Forwarding(
     [
         (b"X-Forwarded-For", b"192.0.2.1", None),
-        (b"X-Forwarded-Host", b"", b""),
-        (b"Forwarded", b'for=192.0.2.1;host="', b'";proto=http'),
+        (b"X-Forwarded-Host", b"", (b"", b"")),
+        (b"Forwarded", b"for=192.0.2.1;proto=http", (b';host="', b'"')),
     ]
 )
 
@@ -161,7 +161,13 @@ def test_forwarding_headers_replace_what_the_client_says():
     given = (GET, HOST, b"x-forwarded-FOR: 1", b"A: 1", b"Forwarded: for=2", b"X-Forwarded-Proto: https")
     assert forwarded(*given, forwarding=FORWARDING) == [
         *(GET, HOST, b"A: 1", b"X-Forwarded-Proto: https", b"X-Forwarded-For: 192.0.2.1"),
-        *(b"X-Forwarded-Host: example.com:80", b'Forwarded: for=192.0.2.1;host="example.com:80";proto=http'),
+        *(b"X-Forwarded-Host: example.com:80", b'Forwarded: for=192.0.2.1;proto=http;host="example.com:80"'),
+    ]
+
+
+def test_a_host_that_nobody_named_is_not_forwarded():
+    assert forwarded(b"GET / HTTP/1.0", forwarding=FORWARDING)[2:] == [
+        *(b"X-Forwarded-For: 192.0.2.1", b"Forwarded: for=192.0.2.1;proto=http"),
     ]
 
 

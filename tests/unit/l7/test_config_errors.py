@@ -124,6 +124,11 @@ LISTENERS = {
         "2:66: l7.listeners[0].pass_through[1]: all other names is in l7.listeners[0].pass_through[0] too; "
         "remove one of the two",
     ),
+    "pass-through to a pool with tls": (
+        listener("pass_through: {pool: web}").replace("{backends", "{tls: true, backends"),
+        "2:59: l7.listeners[0].pass_through.pool: connections are passed through as they are, and pool "
+        '"web" has tls; use one without',
+    ),
     "pass-through to an unknown pool": (
         listener("pass_through: {pool: wbe}"),
         '2:59: l7.listeners[0].pass_through.pool: there is no pool "wbe"; did you mean "web"?',

@@ -32,8 +32,8 @@ def told(request: Request, peer: Peer = PROXY) -> dict[str, str]:
     _, lines = believe(request, peer, TRUST)
     Forwarding(lines)
     return {
-        name.decode(): (before if after is None else before + b"host" + after).decode()
-        for name, before, after in lines
+        name.decode(): (value if around is None else value + around[0] + b"host" + around[1]).decode()
+        for name, value, around in lines
     }
 
 
@@ -102,14 +102,14 @@ def test_what_an_untrusted_peer_is_told_about():
     assert lines_of(peer) == (
         (b"X-Forwarded-For", b"203.0.113.5", None),
         (b"X-Forwarded-Proto", b"https", None),
-        (b"X-Forwarded-Host", b"", b""),
+        (b"X-Forwarded-Host", b"", (b"", b"")),
         (b"X-Forwarded-Port", b"443", None),
         (b"X-Real-IP", b"203.0.113.5", None),
-        (b"Forwarded", b'for=203.0.113.5;proto=https;host="', b'"'),
+        (b"Forwarded", b"for=203.0.113.5;proto=https", (b';host="', b'"')),
     )
     six = make_peer("web", b"http", ("2001:DB8::5%eth0", 1), ("fe80::1%2", 80))
     assert (six.address, six.local_address) == ("2001:db8::5", "fe80::1")
-    assert lines_of(six)[-1] == (b"Forwarded", b'for="[2001:db8::5]";proto=http;host="', b'"')
+    assert lines_of(six)[-1] == (b"Forwarded", b'for="[2001:db8::5]";proto=http', (b';host="', b'"'))
 
 
 def test_what_a_trusted_peer_says_is_added_to():
@@ -227,7 +227,10 @@ def test_whatever_a_trusted_peer_says_has_an_answer(chain, schemes, hosts, ports
     peer, lines = believe(request, PROXY, TRUST)
     assert ip_address(peer.address).packed == peer.packed
     assert peer.scheme in (b"http", b"https")
-    values = {name: (before if after is None else before + b"a" + after) for name, before, after in lines}
+    values = {
+        name: (value if around is None else value + around[0] + b"a" + around[1])
+        for name, value, around in lines
+    }
     assert values[b"X-Real-IP"] == peer.address.encode()
     assert values[b"X-Forwarded-For"].endswith(b"10.0.0.1")
     written = parse_elements(values[b"Forwarded"])
