@@ -33,6 +33,7 @@ MODULES = {
     "l7": "http",
     "flows": "flows",
     "reload": "reload",
+    "ipvs": "ipvs",
 }
 DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -67,6 +67,7 @@ def test_the_list_names_every_benchmark() -> None:
         "l7",
         "flows",
         "reload",
+        "ipvs",
     ]
 
 

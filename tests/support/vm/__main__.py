@@ -1,0 +1,129 @@
+"""`./scripts/vm-lab`: the Vagrant lab on a machine without hardware virtualisation and without a public
+box."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tests.support.vm import box, host, machines
+from tests.support.vm.steps import ROOT, VmLabError, say, step
+
+
+@click.group(epilog="Example: ./scripts/vm-lab up && ./scripts/vm-lab test -k dsr && ./scripts/vm-lab down")
+def main() -> None:
+    """Real machines with kernels of their own: a client, a gateway that runs l4lb as a service, two backends.
+
+    All of its set-up is its own: packages, libvirt, the box. What it makes stands in build/vm.
+    """
+
+
+def _bring_up() -> None:
+    host.install()
+    host.start()
+    machines.build_wheels()
+    machines.add_box(box.catalog(machines.WHEELS))
+    machines.up()
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Takes a lab that did not come up away again, also when a person interrupts it."""
+    try:
+        yield
+    except BaseException:
+        say("it did not come up; cleaning up")
+        machines.destroy()
+        host.stop()
+        raise
+
+
+@main.command(epilog="Example: ./scripts/vm-lab up && ./scripts/vm-lab ssh gateway l4lb status")
+def up() -> None:
+    """Bring the lab up, or up to date with this checkout."""
+    with _cleaned_up():
+        _bring_up()
+    click.echo("The lab is up. Enter a machine: ./scripts/vm-lab ssh gateway")
+    click.echo("Remove it:                      ./scripts/vm-lab down")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: ./scripts/vm-lab test --keep -k dsr",
+)
+@click.option("--keep", is_flag=True, help="Leave the lab up, also if it was not before.")
+@click.argument("pytest_words", nargs=-1, type=click.UNPROCESSED)
+def test(keep: bool, pytest_words: tuple[str, ...]) -> None:
+    """Run tests/vm in the lab, which is brought up and removed for it if it is not there; words go to
+    pytest."""
+    _with_lab(["pytest", "--vm", "--timeout=900", "tests/vm", *pytest_words], keep=keep)
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True}, epilog="Example: ./scripts/vm-lab bench --keep"
+)
+@click.option("--keep", is_flag=True, help="Leave the lab up, also if it was not before.")
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def bench(keep: bool, words: tuple[str, ...]) -> None:
+    """Measure l4lb beside IPVS on the same machines: ./scripts/bench ipvs, which the words go to."""
+    _with_lab(["tests.bench", "ipvs", *words], keep=keep)
+
+
+def _with_lab(module: list[str], *, keep: bool) -> None:
+    was_up = host.answers() and machines.is_up()
+    with _cleaned_up():
+        _bring_up()
+    try:
+        code = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
+    finally:
+        if not (keep or was_up):
+            machines.destroy()
+            host.stop()
+    sys.exit(code)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.argument("machine")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def ssh(machine: str, command: tuple[str, ...]) -> None:
+    """Enter a machine, or run a command in it as root."""
+    if not machines.is_up():
+        raise VmLabError("the lab is not up; bring it up: ./scripts/vm-lab up")
+    machines.write_ssh_config()
+    words = machines.Machine(machine).words(*command)
+    sys.exit(subprocess.run(words, check=False).returncode)
+
+
+@main.command()
+def status() -> None:
+    """Say what runs."""
+    machines.status()
+
+
+@main.command()
+@click.option("--box", "also_box", is_flag=True, help="Remove the box, too; the next `up` builds it again.")
+def down(also_box: bool) -> None:
+    """Remove the machines and their networks, and end what was started for them."""
+    host.start()
+    machines.destroy()
+    host.stop()
+    if also_box:
+        with step("removing the box"):
+            box.remove()
+
+
+def run() -> None:
+    """The command, with errors as one line."""
+    try:
+        main(standalone_mode=True)
+    except VmLabError as error:
+        say(str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run()
