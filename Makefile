@@ -1,5 +1,5 @@
 # What a person can do here. Each target does its own set-up.
-.PHONY: help setup test unit lint format asan fuzz bench demo lab-up lab-down clean
+.PHONY: help setup test unit lint format asan fuzz bench demo lab-up lab-down vm-test clean
 .DEFAULT_GOAL := help
 
 help:      ## list the targets
@@ -17,7 +17,7 @@ unit: setup ## run the tests that need no root
 lint: setup ## ruff and mypy
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy -p l4lb -p tests.support
+	.venv/bin/mypy -p l4lb -p l7 -p tests.support
 
 format: setup ## format the sources, fix what ruff can fix
 	.venv/bin/ruff check --fix-only --quiet .
@@ -41,6 +41,9 @@ lab-up:    ## make the lab and leave it up
 lab-down:  ## remove the lab
 	@./scripts/lab down
 
+vm-test:   ## the tests in virtual machines, which are brought up for it
+	@./scripts/vm-lab test $(ARGS)
+
 clean:     ## remove what was built (not .venv)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find l4lb tests -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +
+	find l4lb l7 tests -name '*.so' -delete -o -name __pycache__ -prune -exec rm -rf {} +
