@@ -18,6 +18,7 @@ hash, `NAME_ranges` holds port ranges and is slower to ask; rules leave the empt
 | backends, ports | mark | the backend's address, and its port where packets have another |
 | recalled | mark | the backend's address, for flows that the kernel has learned |
 | restored | mark | the VIP that is written back behind the route (direct return) |
+| kept | mark | those of `restored`: on Linux 6.1 a map cannot be asked whether it has a key |
 | pools, pool | destination | an address of the masquerade pool; the queue of its port |
 | icmp_targets | destination address | where ICMP errors about what we send go |
 | tunnelled | mark | a check of a backend in a tunnel |
@@ -113,9 +114,9 @@ def collect_elements(
             dict(_carried([table], set(), marks=marks, size=size, without=gone)) if table.learns else {}
         )
         found[f"recalled{family}"] = [f"{mark:#x} : {text(address)}" for mark, address in recalled.items()]
-        found[f"restored{family}"] = [
-            f"{mark:#x} : {text(vip)}" for mark, vip in _restored(known) if len(vip) == size
-        ]
+        restored = [(mark, vip) for mark, vip in _restored(known) if len(vip) == size]
+        found[f"restored{family}"] = [f"{mark:#x} : {text(vip)}" for mark, vip in restored]
+        found[f"kept{family}"] = [f"{mark:#x}" for mark, _ in restored]
         found[f"pools{family}"] = [text(address) for address in table.pool if len(address) == size]
         found[f"icmp_targets{family}"] = _icmp_targets(table, size)
         found[f"quoted{family}"] = [f"0x{address.hex()}" for address in _quoted(table, size)]

@@ -126,5 +126,6 @@ def _sets_declared(declared: Sequence[int], plan: RulePlan) -> Iterator[tuple[st
         yield f"backends{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; }}"
         yield f"recalled{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; counter; }}"
         yield f"restored{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; }}"
+        yield f"kept{family}", f"set {{ type mark; size {MAX_SLOTS}; }}"
     yield "tunnelled", f"set {{ type mark; size {MAX_SLOTS}; }}"
     yield "ports", f"map {{ type mark : inet_service; size {MAX_SLOTS}; }}"

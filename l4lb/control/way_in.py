@@ -196,7 +196,7 @@ class WayIn:
             yield f"udp checksum 0 udp dport set {port} udp checksum set 0"
             yield f"udp checksum != 0 udp dport set {port}"
         if self.keeps_marks:
-            yield f"{OUR_MARK} != @restored{family} {CLEAR_MARK}"
+            yield f"{OUR_MARK} != @kept{family} {CLEAR_MARK}"
         else:
             yield CLEAR_MARK
         yield "accept"

@@ -29,7 +29,7 @@ LISTENS = {
     "dns": ["203.0.113.10:53/udp", "203.0.113.10:53/tcp+udp"],
     "six": ["[2001:db8::10]:80/tcp"],
 }
-NUMBERED = ("answer_marks", "backends", "recalled", "restored", "ports")
+NUMBERED = ("answer_marks", "backends", "recalled", "restored", "kept", "ports")
 """Sets that are keyed by marks: what stands there depends on which numbers were given out before."""
 
 
