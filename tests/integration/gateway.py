@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import http.client
+import itertools
 import json
 import socket
 import sys
@@ -18,6 +19,8 @@ from tests.support.scenarios.balancer import Balancer
 VIP4 = "203.0.113.10"
 VIP6 = "2001:db8:f::10"
 SO_NO_CHECK = 11
+# Below the ephemeral ports: of those the kernel may give one twice, and a known flow is not scheduled again.
+_udp_ports = itertools.cycle(range(21000, 31000))
 
 
 @contextmanager
@@ -84,6 +87,7 @@ def ask(
         sock.settimeout(5)
         if no_checksum:
             sock.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        sock.bind(("", next(_udp_ports)))
         sock.connect((address, port))  # an answer from any other address is not received
         sock.send(payload)
         name, _, echoed = sock.recv(65536).partition(b":")
