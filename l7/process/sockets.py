@@ -1,10 +1,11 @@
 """The listening sockets, which outlive workers, reloads and the program itself.
 
 Closing a listening socket resets the connections that wait in it. So they belong to the master, every worker
-inherits its own, and none is closed while its endpoint is in the configuration: fewer workers get more
-sockets each, more workers get new ones. With SO_REUSEPORT the kernel spreads connections over the sockets of
-an endpoint; one joins them when it listens, and that is the worker's to do, once it can serve. A socket that
-a failed start has left bound costs nobody a connection.
+inherits its own, and none is closed while its endpoint is in the configuration; one that is given up takes no
+new connections from then on, and its worker closes it when those that wait were accepted. Fewer workers get
+more sockets each, more workers get new ones. With SO_REUSEPORT the kernel spreads connections over the
+sockets of an endpoint; one joins them when it listens, and that is the worker's to do, once it can serve. A
+socket that a failed start has left bound costs nobody a connection.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ipaddress import ip_address
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.model import Address
 from l7.model import L7Config
+from l7.proxy.backlog import refuse_new
 
 BACKLOG = 4096
 """Connections that wait in one socket; the kernel's own limit is net.core.somaxconn."""
@@ -64,13 +66,13 @@ class Sockets:
         gone = [endpoint for endpoint in self._by_endpoint if endpoint not in wanted]
         for endpoint in gone:
             for sock in self._by_endpoint.pop(endpoint):
-                sock.close()
+                _give_up(sock)
         return [endpoint_name(*endpoint) for endpoint in gone]
 
     def close(self) -> None:
-        """Closes all of them."""
+        """Closes all of them; workers that serve them end what waits in them."""
         for sock in self:
-            sock.close()
+            _give_up(sock)
         self._by_endpoint.clear()
 
     def of_worker(self, config: L7Config, number: int, workers: int) -> list[tuple[str, socket.socket]]:
@@ -124,6 +126,11 @@ def bind(address: Address, port: int) -> socket.socket:
         sock.close()
         raise _cannot_bind(address, port, error) from error
     return sock
+
+
+def _give_up(sock: socket.socket) -> None:
+    refuse_new(sock)
+    sock.close()
 
 
 def _cannot_bind(address: Address, port: int, error: OSError) -> L4lbError:

@@ -105,8 +105,6 @@ class _Worker:
         match message:
             case {"do": "serve"}:
                 asyncio.get_running_loop().create_task(self._serve())
-            case {"do": "finish", "within_s": within_s}:
-                self._finish(within_s)
             case {"do": "certificates", "listeners": listeners}:
                 replace_certificates(self._blueprint, listeners)
             case {"do": "ask", "id": number, "what": "describe"}:
@@ -140,18 +138,10 @@ class _Worker:
         if self._finishing is not None:
             self._finishing.cancel()
         self._finishing = loop.create_task(self._finish_and_end(within_s))
-        # Behind the task's beginning, which stops to accept. Where the next generation has the sockets, too,
-        # they stay open; at a stop nobody shall wait in them in vain.
-        loop.call_soon(self._close_sockets)
 
     async def _finish_and_end(self, within_s: float | None) -> None:
         await self._proxy.finish(within_s)
         self._end.set()
-
-    def _close_sockets(self) -> None:
-        for _, sock in self._sockets:
-            sock.close()
-        self._sockets = []
 
     def _reopen_log(self) -> None:
         if self._log is not None:

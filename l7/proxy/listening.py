@@ -1,6 +1,8 @@
 """Accepting connections: by the event loop itself, and by hand where the first bytes decide.
 
-A listener that is full stops accepting; further connections wait in the kernel, where they cost nothing.
+A listener that is full stops accepting; further connections wait in the kernel, where they cost nothing. At
+the end a socket that others have, too, is left to them with all that waits in it; one that is given up
+(`backlog`) is closed when nobody waits in it any more.
 """
 
 from __future__ import annotations
@@ -11,21 +13,25 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import cast
 
+from l7.proxy.backlog import refuses_new, waiting
 from l7.proxy.client import ClientConnection
 from l7.proxy.worker import ListenerPart
 
 _BACKLOG = 4096
 _ACCEPTED_AT_ONCE = 64
 _AFTER_ERROR_S = 0.5
+_HANDSHAKE_S = 0.25
+"""What a handshake that has begun may take until it is in the queue: a round trip."""
 
 Admit = Callable[[socket.socket], Awaitable[None]]
 
 
 class Listening:
-    """One bound socket of a listener.
+    """One bound socket of a listener, which it closes at its end.
 
     `admit` takes accepted sockets whose first bytes have to be looked at; None: all that comes is HTTP.
-    `has_room` says whether one more connection is welcome.
+    `has_room` says whether one more connection is welcome. `on_change` is called when `has_work` may have
+    ended.
     """
 
     def __init__(
@@ -36,6 +42,7 @@ class Listening:
         handshake_s: float,
         has_room: Callable[[], bool],
         admit: Admit | None,
+        on_change: Callable[[], None],
     ) -> None:
         self._part = part
         self._sock = sock
@@ -43,6 +50,7 @@ class Listening:
         self._handshake_s = handshake_s
         self._has_room = has_room
         self._admit = admit
+        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._is_wanted = False
@@ -55,10 +63,33 @@ class Listening:
         self._is_wanted = True
         await self._open()
 
+    def finish(self) -> None:
+        """Accepts no more, at once where others have the socket, too, else when all that waits in it was
+        accepted; `has_work` says how long."""
+        if self._is_wanted and refuses_new(self._sock):
+            self._loop.call_later(_HANDSHAKE_S, self._close_if_empty)
+        else:
+            self.close()
+
+    def _close_if_empty(self) -> None:
+        if not self._is_wanted:
+            return
+        if waiting(self._sock):
+            self._loop.call_later(_HANDSHAKE_S, self._close_if_empty)
+        else:
+            self.close()
+            self._on_change()
+
     def close(self) -> None:
-        """Accepts no more. The socket itself stays open: it may be another process's, too."""
+        """Accepts no more, and closes the socket here."""
         self._is_wanted = False
         self._close()
+        self._sock.close()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether it accepts, or waits for the first bytes of what it has accepted."""
+        return self._is_wanted or bool(self._admitting)
 
     @property
     def admitting(self) -> int:
@@ -131,7 +162,11 @@ class Listening:
             sock.setblocking(False)
             task = self._loop.create_task(self._take(self._admit, sock))
             self._admitting.add(task)
-            task.add_done_callback(self._admitting.discard)
+            task.add_done_callback(self._admitted)
+
+    def _admitted(self, task: asyncio.Task[None]) -> None:
+        self._admitting.discard(task)
+        self._on_change()
 
     async def _take(self, admit: Admit, sock: socket.socket) -> None:
         try:

@@ -80,6 +80,9 @@ class Proxy:
         ]
         self._listeners = {listener.name: self._make_part(listener) for listener in config.listeners}
         self._listening: list[Listening] = []
+        self._changed = asyncio.Event()
+        """Something has ended; who waits for the last of it looks again."""
+        self._worker.on_change = self._changed.set
         self._flushed_s = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -88,7 +91,7 @@ class Proxy:
     # -- accepting
 
     async def serve(self, listener: str, sock: socket.socket) -> None:
-        """Accepts connections of `listener` on `sock`, which is bound and listening."""
+        """Accepts connections of `listener` on `sock`, which is bound and listening; closes it in the end."""
         part = self._listeners[listener]
         listening = Listening(
             part,
@@ -97,6 +100,7 @@ class Proxy:
             self._parts.config.timeouts.header_s,
             partial(self._has_room, part),
             self._make_admission(part) if Admission.is_needed(part.settings) else None,
+            self._changed.set,
         )
         self._listening.append(listening)
         await listening.open()
@@ -116,33 +120,31 @@ class Proxy:
     def _make_part(self, listener: Listener) -> ListenerPart:
         columns = self._parts.layout.listeners[listener.name]
         part = ListenerPart(self._worker, listener, columns, partial(introduce, listener))
-        part.on_closed = self._check_room
+        part.on_closed = self._on_closed
         return part
 
-    def _check_room(self) -> None:
+    def _on_closed(self) -> None:
+        self._changed.set()
         for listening in self._listening:
             listening.check_room()
 
     # -- ending
 
     async def finish(self, within_s: float | None) -> None:
-        """Accepts no more, lets every request and tunnel end, and returns when all have; after `within_s`
-        seconds those that are left are cut off."""
+        """Accepts no more than what waits in sockets that are given up, lets every request and tunnel end,
+        and returns when all have; after `within_s` seconds those that are left are cut off."""
         for listening in self._listening:
-            listening.close()
-        worker = self._worker
-        worker.is_finishing = True
-        for connection in list(worker.connections):
+            listening.finish()
+        self._worker.is_finishing = True
+        for connection in list(self._worker.connections):
             connection.finish()
         self._close_kept()
-        changed = asyncio.Event()
-        worker.on_change = changed.set
         deadline_s = None if within_s is None else self._loop.time() + within_s
         try:
             async with asyncio.timeout_at(deadline_s):
                 while self._has_work():
-                    changed.clear()
-                    await changed.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             self._stop()
 
@@ -152,10 +154,11 @@ class Proxy:
                 server.idle.close()
 
     def _has_work(self) -> bool:
+        # What is open, and not only `connections`: that has nobody whose TLS handshake is under way.
         return bool(
-            self._worker.connections
+            any(part.open for part in self._listeners.values())
             or self._worker.relays
-            or any(listening.admitting for listening in self._listening)
+            or any(listening.has_work for listening in self._listening)
         )
 
     def _stop(self) -> None:
@@ -242,6 +245,7 @@ class Proxy:
         return {
             "connections": len(self._worker.connections),
             "tunnels": len(self._worker.relays),
+            "admitting": sum(listening.admitting for listening in self._listening),
             "finishing": bool(self._worker.is_finishing),
             "listeners": {name: part.open for name, part in self._listeners.items()},
             "pools": {

@@ -327,14 +327,14 @@ class Rig:
         assert config.access_log is not None
         self.log = AccessLog(config.access_log)
         self.proxy = Proxy(parts, self.log)
-        self._sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
-        self.port = self._sock.getsockname()[1]
-        await self.proxy.serve("web", self._sock)
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port = self.sock.getsockname()[1]
+        await self.proxy.serve("web", self.sock)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.proxy.close()
-        self._sock.close()
+        self.sock.close()
         # What was closed is told so in the next turns of the loop.
         while self.proxy.describe()["connections"]:
             await asyncio.sleep(0)

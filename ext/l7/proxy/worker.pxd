@@ -16,7 +16,7 @@ cdef class Worker:
     cdef readonly set connections       # of clients, tunnels too
     cdef readonly set relays
     cdef public bint is_finishing
-    cdef public object on_change        # called without arguments when a connection has gone while finishing
+    cdef public object on_change        # called without arguments when a tunnel has gone
     cdef dict pages                     # status → (content type, body) of own answers
     cdef readonly object believe        # (head, peer) → (peer, Forwarding) or None; None: nobody is trusted
     # Columns

@@ -63,8 +63,6 @@ cdef class Worker:
     cdef void forget(self, connection):
         """Takes that a client's connection has gone."""
         self.connections.discard(connection)
-        if self.is_finishing and self.on_change is not None:
-            self.on_change()
 
     def turn(self):
         """Ends what takes too long; called twice a second."""

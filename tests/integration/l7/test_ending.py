@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from ipaddress import ip_network
+from typing import Any
 
 import h11
 import pytest
+import trustme
 
 from l7.model import Backend as BackendSettings
 from l7.model import BackendAddress
-from tests.support.proxying import LOCALHOST, Backend, Exchange, Rig, answer, get, ok, post, proxied
+from l7.proxy.backlog import refuse_new, waiting
+from tests.support.proxying import LOCALHOST, Backend, Client, Exchange, Rig, answer, get, ok, post, proxied
+
+NETWORK = (ip_network("127.0.0.0/8"),)
 
 
 @proxied
@@ -54,8 +64,98 @@ async def test_kept_connections_without_requests_do_not_hold_up_the_end():
             await rig.proxy.finish(None)
             assert await used.rest() == await fresh.rest() == b""
         with pytest.raises(ConnectionRefusedError):
-            rig._sock.close()
             await rig.connect()
+
+
+def connect_unseen(rig: Rig, count: int) -> list[socket.socket]:
+    """Connections that the proxy has not accepted yet, each with a request: its event loop does not turn."""
+    made = [socket.create_connection(("127.0.0.1", rig.port)) for _ in range(count)]
+    for sock in made:
+        sock.sendall(get())
+    return made
+
+
+async def replies(made: list[socket.socket]) -> list[bytes]:
+    """What each is answered, to the end of the connection."""
+    clients = [Client(*await asyncio.open_connection(sock=sock)) for sock in made]
+    answers = list(await asyncio.gather(*(client.rest() for client in clients)))
+    for client in clients:
+        await client.__aexit__()
+    return answers
+
+
+@pytest.mark.parametrize("most", [None, 2])
+@proxied
+async def test_who_waits_in_a_socket_that_is_given_up_is_served(most):
+    async with Backend(answer(ok())) as backend, Rig(backend, listener={"max_connections": most}) as rig:
+        made = connect_unseen(rig, 20)
+        assert waiting(rig.sock) == 20
+        refuse_new(rig.sock)
+        asked = asyncio.create_task(replies(made))
+        await rig.proxy.finish(None)
+        assert [reply.split(b"\r\n")[0] for reply in await asked] == [b"HTTP/1.1 200 OK"] * 20
+        with pytest.raises(ConnectionRefusedError):
+            await rig.connect()
+
+
+@proxied
+async def test_who_waits_in_a_socket_that_others_serve_is_left_to_them():
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig:
+        with rig.sock.dup() as other:
+            made = connect_unseen(rig, 3)
+            await rig.proxy.finish(None)
+            assert waiting(other) == 3
+            for sock in made:
+                sock.close()
+
+
+@proxied
+async def test_a_handshake_that_is_under_way_is_waited_for():
+    ca = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    ca.issue_cert("example.com").configure_cert(server)
+    ca.configure_trust(client)
+    async with Backend(answer(ok())) as backend, Rig(backend, context=server) as rig:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = client.wrap_bio(incoming, outgoing, server_hostname="example.com")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.do_handshake()
+        hello = outgoing.read()
+        async with await rig.connect() as raw:
+            await raw.send(hello[:50])
+            while not rig.count("listener_connections"):
+                await asyncio.sleep(0)
+            finishing = asyncio.create_task(rig.proxy.finish(None))
+            await asyncio.sleep(0)
+            assert not finishing.done()
+            await raw.send(hello[50:])
+
+            async def carry(step: Callable[[], Any]) -> Any:
+                while True:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        return step()
+                    await raw.send(outgoing.read())
+                    incoming.write(await raw.reader.read(1 << 16))
+
+            await carry(tls.do_handshake)
+            tls.write(get())
+            assert await carry(lambda: tls.read(15)) == b"HTTP/1.1 200 OK"
+        await finishing
+
+
+@proxied
+async def test_a_connection_that_is_refused_while_finishing_holds_up_nothing():
+    async with (
+        Backend(answer(ok())) as backend,
+        Rig(backend, listener={"accept_proxy": NETWORK}) as rig,
+        await rig.connect() as client,
+    ):
+        while not rig.proxy.describe()["admitting"]:
+            await asyncio.sleep(0)
+        finishing = asyncio.create_task(rig.proxy.finish(None))
+        await asyncio.sleep(0)
+        await client.send(b"no PROXY header\r\n\r\n")
+        await finishing
 
 
 @proxied

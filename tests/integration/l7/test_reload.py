@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -237,6 +238,54 @@ def test_a_stop_answers_what_was_asked(site, proxy):
     # What comes after the stop is refused; nothing that was accepted is cut off.
     assert {failure.split(":")[0] for failure in load.failures} <= {"ConnectionRefusedError"}
     assert not proxy.socket.exists()
+
+
+def ask_on(site: Site, port: int, count: int) -> list[socket.socket]:
+    """Connections with a request each, which somebody may accept one day."""
+    made = [socket.create_connection((site.address, port), timeout=10) for _ in range(count)]
+    for sock in made:
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    return made
+
+
+def statuses(made: list[socket.socket]) -> set[bytes]:
+    """What they are answered."""
+    lines = set()
+    for sock in made:
+        with sock:
+            lines.add(sock.recv(4096).split(b"\r\n")[0])
+    return lines
+
+
+def test_a_stop_answers_those_who_were_not_accepted_yet(site, proxy):
+    pids = [row["pid"] for row in workers(proxy)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    made = ask_on(site, PORT, 40)
+    proxy.send(signal.SIGTERM)
+    wait_for(lambda: "msg=stopping" in proxy.output(), 10, "it to stop")
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert statuses(made) == {b"HTTP/1.1 200 OK"}
+    assert proxy.process.wait(10) == 0
+
+
+def test_a_listener_that_goes_answers_those_who_were_not_accepted_yet(site, origins):
+    settings = config(site, *origins)
+    settings["listeners"].append({"name": "more", "listen": f"{site.address}:{PORT + 1}"})
+    proxy = site.start_proxy(settings)
+    pids = [row["pid"] for row in workers(proxy)]
+    proxy.write(config(site, *origins))
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    made = ask_on(site, PORT + 1, 40)
+    proxy.reload()
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    assert statuses(made) == {b"HTTP/1.1 200 OK"}
+    wait_for(lambda: not proxy.status()["leaving_generations"], 10, "the old workers to end")
+    with pytest.raises(ConnectionRefusedError):
+        ask_on(site, PORT + 1, 1)
 
 
 def test_a_second_daemon_is_refused(site, proxy):
