@@ -66,7 +66,11 @@ def read_source(path: Path) -> Source:
     for error in payload["errors"]:
         if _MISSING not in error["error"]:
             reason = error["error"].partition(f" in {error['file']}")[0]
-            raise ConfigError(f"{error['file']}:{error['line'] or 1}: {reason}; nginx -t says more")
+            line = error["line"] or 1
+            if not reason:  # so crossplane says that a file ends within a directive
+                reason = 'unexpected end of file, expecting ";" or "{"'
+                line = len(Path(error["file"]).read_text(errors="replace").splitlines())
+            raise ConfigError(f"{error['file']}:{line}: {reason}; nginx -t says more")
     files = payload["config"]
     source = Source()
     top = list(_tree(files[0], files, source.missing))

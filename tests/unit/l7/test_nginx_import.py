@@ -608,6 +608,7 @@ def test_lines_that_need_nothing_are_told_from_those_that_are_lost(read) -> None
     [
         ("server {\n listen 80;\n}\n}", '4: unexpected "}"'),
         ("server {\n listen 80;", '2: unexpected end of file, expecting "}"'),
+        ("\nkeepalive_timeout 5", '2: unexpected end of file, expecting ";" or "{"'),
         (
             "upstream u {\n server a weight=x;\n}",
             "2: server a weight=x: invalid literal for int() with base 10: 'x'",
