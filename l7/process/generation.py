@@ -42,6 +42,9 @@ class Generation:
     steward_until_s: float = float("inf")
     """Leaving: when the steward is killed, should it not have ended."""
 
+    last_words: Json | None = None
+    """Leaving: what its steward is told when the next one serves."""
+
     is_carried: bool = False
     """Its counts are, or are about to be, those of another generation."""
 

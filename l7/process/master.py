@@ -213,6 +213,8 @@ class Master:
         match message:
             case {"say": "ready"} if is_coming:
                 self._line.promote()
+            case {"say": "leads"} if generation is self._line.current:
+                self._line.on_lead()
             case {"say": "failed", "why": why} if is_coming:
                 self._line.take_back(str(why))
             case {"say": "state", "state": state} if generation is self._line.current:

@@ -2,7 +2,8 @@
 certificates, answers operators, and tells the workers.
 
 It begins by telling the workers of its generation all that they have to know, and to serve; when they do it
-says so to the master. Only then, when the master tells it to lead, it checks, watches and answers. After
+says so to the master. Only then, when the master tells it to lead, it checks, watches and answers, and says
+that, too: the steward before it has stopped to act by then, and ends when it has answered its last. After
 every change the master is told what the steward knows, for whoever comes after it.
 """
 
@@ -70,6 +71,7 @@ class _Steward:
         self._operator = Operator(self._roster)
         self._certificates = Certificates(kit.blueprint, self._ask_for_certificates)
         self._end = asyncio.Event()
+        self._has_left = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runners: list[web.AppRunner] = []
         self._asked: dict[int, asyncio.Future[Json]] = {}
@@ -117,14 +119,20 @@ class _Steward:
         self._names.follow()
         self._watch.begin()
         self._spawn(self._certificates.run())
+        self._master.send({"say": "leads"})
 
-    async def _leave(self, ids: list[int], answer: Json) -> None:
-        """Another steward leads: stops to act, and answers those who asked for it."""
+    async def _leave(self) -> None:
+        """Another steward is about to lead: stops to act. Who comes now is its to answer."""
         self._names.close()
         await self._watch.close()
         for runner in self._runners:
             for site in list(runner.sites):
                 await site.stop()
+        self._has_left.set()
+
+    async def _retire(self, ids: list[int], answer: Json) -> None:
+        """The other steward leads and serves: answers those who asked for it, and ends."""
+        await self._has_left.wait()
         for number in ids:
             self._settle(number, answer)
         self._end.set()
@@ -184,8 +192,10 @@ class _Steward:
                     messages = list(self._roster.all_messages())
                     self._links.tell_all(self._blueprint.number, messages)
                 self._spawn(self._lead())
-            case {"do": "leave", "ids": ids, "answer": answer}:
-                self._spawn(self._leave(ids, answer))
+            case {"do": "leave"}:
+                self._spawn(self._leave())
+            case {"do": "retire", "ids": ids, "answer": answer}:
+                self._spawn(self._retire(ids, answer))
             case {"do": "answer", "id": number, "answer": answer}:
                 self._settle(number, answer)
             case {"do": "worker", "generation": generation, "number": number, "pid": pid}:

@@ -58,6 +58,8 @@ class Succession:
         self.retry_s: float | None = None
         """When a generation is tried again, after those of the program before died."""
         self.is_stopping = False
+        self._took_s: float | None = None
+        """How long the current generation took, until its steward leads and it is said."""
 
     def generations(self) -> Iterator[Generation]:
         """All that have processes."""
@@ -140,8 +142,7 @@ class Succession:
         self.coming, self.current = None, coming.generation
         self.heard_s = time.monotonic()
         self.retry_s = None
-        took_s = round(self.heard_s - coming.began_s, 3)
-        config = coming.generation.blueprint.config
+        took_s = self._took_s = round(self.heard_s - coming.began_s, 3)
         if before is not None:
             before.due.clear()
             before.signal_workers(signal.SIGQUIT)
@@ -151,23 +152,35 @@ class Succession:
                 "seconds": took_s,
                 "changes": coming.changes,
             }
-            before.tell_steward({"do": "leave", "ids": coming.asked_by, "answer": answer})
+            before.tell_steward({"do": "leave"})
+            before.last_words = {"do": "retire", "ids": coming.asked_by, "answer": answer}
             before.steward_until_s = self.heard_s + _LEAVE_TIMEOUT_S
             self.leaving.append(before)
         self.estate.settle(coming.provision, coming.generation.blueprint)
         self.current.tell_steward({"do": "lead", "state": self.estate.state})
         self.carry_counts()
         self.tell_of_children()
+
+    def on_lead(self) -> None:
+        """The current steward serves its sockets: only now all is as the file has it, and that is said."""
+        if self.current is None or self.current.blueprint is None or self._took_s is None:
+            return
+        config = self.current.blueprint.config
         log(
             "serving",
             generation=self.current.number,
             listeners=len(config.listeners),
             routes=len(config.routes),
-            workers=coming.generation.blueprint.workers,
-            seconds=took_s,
+            workers=self.current.blueprint.workers,
+            seconds=self._took_s,
             version=__version__,
         )
+        self._took_s = None
         systemd.notify(READY=1, STATUS=f"generation {self.current.number}, {len(config.routes)} routes")
+        for generation in self.leaving:
+            if generation.last_words is not None:
+                generation.tell_steward(generation.last_words)
+                generation.last_words = None
 
     def take_back(self, why: str) -> None:
         """The coming generation is of no use: its processes end, its sockets are closed."""
