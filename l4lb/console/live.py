@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +28,7 @@ from l4lb.net.client import Client
 Json = dict[str, Any]
 _SPARK = 30
 _LINES_AROUND = 6
+_WIDE = 250
 _KEY = re.compile(r"\x1b\[.|.", re.DOTALL)
 """One key: that of an arrow is three characters."""
 _UNITS = ("", "k", "M", "G", "T")
@@ -196,7 +197,9 @@ def show_top(client: Client, board: Board, interval: float, *, once: bool, as_js
             view.sample(client)
             if view.trouble is not None:
                 raise view.trouble
-            output.console().print(view.render())
+            # Where it is no terminal, lines are not folded, so that `grep` sees whole rows.
+            width = None if sys.stdout.isatty() else _WIDE
+            Console(highlight=False, width=width).print(view.render())
         else:
             _show(client, view)
 

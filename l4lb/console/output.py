@@ -7,9 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from l4lb.console.layout import lay_out_fields, lay_out_rows, screen_of
 
 Row = Mapping[str, Any]
 
@@ -38,25 +36,25 @@ def print_rows(
         return
     listed = list(rows)
     if not listed:
-        console().print(empty)
+        print(empty, flush=True)
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for heading, key in columns:
-        numeric = isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
-    for row in listed:
-        table.add_row(*(escape(cell(row.get(key))) for _, key in columns))
-    console().print(table)
+    numeric = [
+        isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
+        for _, key in columns
+    ]
+    cells = [[cell(row.get(key)) for _, key in columns] for row in listed]
+    screen = screen_of(sys.stdout)
+    _print_lines([title, *lay_out_rows([heading for heading, _ in columns], cells, numeric, screen)])
 
 
 def print_fields(title: str, fields: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in fields:
-        table.add_row(name, escape(cell(value)))
-    console().print(table)
+    shown = [(name, cell(value)) for name, value in fields]
+    _print_lines([title, *lay_out_fields(shown, screen_of(sys.stdout))])
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    print("\n".join(lines), flush=True)
 
 
 def cell(value: Any) -> str:
@@ -70,11 +68,6 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
-
-
-def console() -> Console:
-    """Standard output. Where it is no terminal, lines are not folded, so that `grep` sees whole rows."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 250)
 
 
 def complain(message: str, program: str = "l4lb") -> None:
