@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +28,8 @@ from l4lb.net.client import Client
 Json = dict[str, Any]
 _SPARK = 30
 _LINES_AROUND = 6
-_WIDE = 250
+_COLUMNS = 250
+"""As wide as the view is where there is no terminal."""
 _KEY = re.compile(r"\x1b\[.|.", re.DOTALL)
 """One key: that of an arrow is three characters."""
 _UNITS = ("", "k", "M", "G", "T")
@@ -197,9 +198,7 @@ def show_top(client: Client, board: Board, interval: float, *, once: bool, as_js
             view.sample(client)
             if view.trouble is not None:
                 raise view.trouble
-            # Where it is no terminal, lines are not folded, so that `grep` sees whole rows.
-            width = None if sys.stdout.isatty() else _WIDE
-            Console(highlight=False, width=width).print(view.render())
+            output.console(_COLUMNS).print(view.render())
         else:
             _show(client, view)
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from l4lb.console.layout import lay_out_fields, lay_out_rows, screen_of
+# rich is half of what a command loads: only those that show a table do it.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 Row = Mapping[str, Any]
+_ENDLESS = 1 << 20
 
 
 def print_json(value: Any) -> None:
@@ -38,23 +42,27 @@ def print_rows(
     if not listed:
         print(empty, flush=True)
         return
-    numeric = [
-        isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
-        for _, key in columns
-    ]
-    cells = [[cell(row.get(key)) for _, key in columns] for row in listed]
-    screen = screen_of(sys.stdout)
-    _print_lines([title, *lay_out_rows([heading for heading, _ in columns], cells, numeric, screen)])
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for heading, key in columns:
+        numeric = isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
+    for row in listed:
+        table.add_row(*(_text(cell(row.get(key))) for _, key in columns))
+    console().print(table)
 
 
 def print_fields(title: str, fields: Iterable[tuple[str, Any]]) -> None:
     """Names and values, one a line."""
-    shown = [(name, cell(value)) for name, value in fields]
-    _print_lines([title, *lay_out_fields(shown, screen_of(sys.stdout))])
+    from rich.table import Table
 
-
-def _print_lines(lines: Sequence[str]) -> None:
-    print("\n".join(lines), flush=True)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields:
+        table.add_row(name, _text(cell(value)))
+    console().print(table)
 
 
 def cell(value: Any) -> str:
@@ -68,6 +76,21 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def console(columns: int = _ENDLESS) -> Console:
+    """Standard output, of so many columns where it is no terminal: nothing is cut or folded there, so that
+    `grep` sees whole rows."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else columns)
+
+
+def _text(text: str) -> Text:
+    """Some of it comes from servers that were checked: it must not steer the terminal."""
+    from rich.text import Text
+
+    return Text(text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text))
 
 
 def complain(message: str, program: str = "l4lb") -> None:
