@@ -129,20 +129,27 @@ class ProxyProtocol(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long things may take, in seconds. What each ends with stands beside it."""
+    """How long things may take, in seconds, and how slow they may be, in bytes a second (None: as slow as
+    they like). What each ends with stands beside it."""
 
     header_s: float = 15.0
     """From the first byte of a request to the end of its head, and for the TLS handshake: 408."""
     body_s: float = 60.0
     """Between two reads of a request's body: 408."""
+    body_rate: int | None = 240
+    """Of a request's body, on average over each `body_s` that the client is waited for: 408."""
     write_s: float = 60.0
     """Between two writes that the client takes: closed."""
+    write_rate: int | None = 240
+    """Of what the client takes of an answer, on average over each `write_s` that it is waited for: closed."""
     idle_s: float = 75.0
     """Of a kept connection between requests: closed."""
     connect_s: float = 5.0
     """To a backend, TLS included: the next backend, then 504."""
     read_s: float = 60.0
     """Between two reads of an answer: 504, or closed where the answer has begun."""
+    read_rate: int | None = None
+    """Of an answer's body, on average over each `read_s` that the backend is waited for: closed."""
     backend_write_s: float = 60.0
     """Between two writes that the backend takes: 504."""
     total_s: float | None = None

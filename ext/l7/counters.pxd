@@ -82,7 +82,9 @@ cpdef enum EndColumn:
     END_TOO_LARGE           # 413
     END_HEADER_TIMEOUT      # 408
     END_BODY_TIMEOUT        # 408
+    END_BODY_TOO_SLOW       # 408
     END_WRITE_TIMEOUT       # the client took nothing of its answer
+    END_WRITE_TOO_SLOW      # or too little
     END_CLIENT_CLOSED       # 499, or in the middle of the answer
     END_POOL_DOWN           # 503
     END_QUEUE_FULL          # 503
@@ -92,6 +94,7 @@ cpdef enum EndColumn:
     END_BACKEND_BROKEN      # 502, or cut off in the middle of the answer
     END_BACKEND_INVALID     # likewise: it spoke nonsense
     END_BACKEND_TIMEOUT     # 504, or cut off
+    END_BACKEND_TOO_SLOW    # cut off
     END_TOTAL_TIMEOUT       # 504, or cut off
     END_TUNNEL_TIMEOUT      # nothing was said for too long after an upgrade
     END_SHUTDOWN            # the worker could wait no longer

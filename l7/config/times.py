@@ -10,11 +10,14 @@ from l4lb.control.units import parse_fraction
 from l7.model import Retries, Timeouts
 
 _RANGE_S = (0.01, 86400.0)
+_MAX_RATE = 1 << 30
 _MAX_ATTEMPTS = 16
+
+_RATES = ("body_rate", "write_rate", "read_rate")
 
 _OF_CONNECTIONS = ("header", "idle", "backend_idle")
 """What is decided before a request has a route, or after it has gone."""
-_OF_REQUESTS = ("body", "write", "connect", "read", "backend_write", "total", "upgraded", "queue")
+_OF_REQUESTS = ("body", "write", "connect", "read", "backend_write", "total", "upgraded", "queue", *_RATES)
 
 
 def parse_timeouts(field: Field, default: Timeouts, *, of_route: bool) -> Timeouts:
@@ -27,9 +30,12 @@ def parse_timeouts(field: Field, default: Timeouts, *, of_route: bool) -> Timeou
                     f"{name} is about connections, whatever the route; write it in l7.defaults.timeouts"
                 )
     keys = field.keys(known, required=())
-    changes: dict[str, float | None] = {}
+    changes: dict[str, float | int | None] = {}
     for name, item in keys.items():
-        if name == "total" and item.text("a duration or none") == "none":
+        if name in _RATES:
+            is_none = item.text("bytes a second or none") == "none"
+            changes[name] = None if is_none else item.size(1, _MAX_RATE)
+        elif name == "total" and item.text("a duration or none") == "none":
             changes["total_s"] = None
         else:
             changes[f"{name}_s"] = item.duration(*_RANGE_S)

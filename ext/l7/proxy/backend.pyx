@@ -3,7 +3,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, errno
 
 from l7.counters cimport (BACKEND_CONNECTS_TOTAL, BACKEND_IDLE, END_BACKEND_BROKEN, END_BACKEND_INVALID,
-                          END_BACKEND_TIMEOUT)
+                          END_BACKEND_TIMEOUT, END_BACKEND_TOO_SLOW)
 from l7.http1.body cimport BODY_CHUNKED, BODY_NONE, BODY_SPAN, BODY_UNTIL_CLOSE, BodyReader
 from l7.http1.head cimport HEAD_COMPLETE, HEAD_MORE
 from l7.http1.response cimport ResponseHead
@@ -51,7 +51,7 @@ cdef class BackendConnection(Back):
             return
         self.has_spoken = True
         if self.is_sent and not self.is_reading_paused:
-            self.lane.upstream.worker.wheel.set(self, now_s() + self.read_s)
+            self._await_answer()
         self._take_answer(data)
 
     def eof_received(self):
@@ -77,13 +77,17 @@ cdef class BackendConnection(Back):
     def pause_writing(self):
         self.is_full = True
         if self.front is not None:
+            self._await_nothing()
             self.lane.upstream.worker.wheel.set(self, now_s() + self.write_s)
             self.front.on_back_full(True)
 
     def resume_writing(self):
         self.is_full = False
         if self.front is not None:
-            self.lane.upstream.worker.wheel.set(self, now_s() + self.read_s if self.is_sent else NEVER)
+            if self.is_sent and not self.is_reading_paused:
+                self._await_answer()
+            else:
+                self._await_nothing()
             self.front.on_back_full(False)
 
     # -- the front's side
@@ -97,6 +101,7 @@ cdef class BackendConnection(Back):
         self.has_spoken = False
         self.may_be_kept = False
         self.head.clear(for_head)
+        self.rate_due_s = self.rate_left_s = NEVER
         self.lane.upstream.worker.wheel.set(self, NEVER)
 
     cdef void send(self, object data):
@@ -106,7 +111,7 @@ cdef class BackendConnection(Back):
     cdef void expect_answer(self):
         self.is_sent = True
         if not self.is_full and not self.is_reading_paused:
-            self.lane.upstream.worker.wheel.set(self, now_s() + self.read_s)
+            self._await_answer()
 
     cdef void release(self):
         cdef Lane lane = self.lane
@@ -141,14 +146,14 @@ cdef class BackendConnection(Back):
             self.transport.pause_reading()
             # Now it is the client who is waited for, and the client's clock runs.
             if not self.is_full:
-                self.lane.upstream.worker.wheel.set(self, NEVER)
+                self._await_nothing()
 
     cdef void resume_reading(self):
         if self.transport is not None and self.is_reading_paused:
             self.is_reading_paused = False
             self.transport.resume_reading()
             if self.is_sent and not self.is_full:
-                self.lane.upstream.worker.wheel.set(self, now_s() + self.read_s)
+                self._await_answer()
 
     cdef object detach(self):
         transport = self.transport
@@ -185,6 +190,11 @@ cdef class BackendConnection(Back):
                 self.body.begin(self.head.body_kind, self.head.content_length)
                 if not front.on_answer(self):
                     return
+                if self.read_rate:
+                    self.rate_mark = 0
+                    self.rate_left_s = self.read_s
+                    if self.is_sent and not self.is_reading_paused and not self.is_full:
+                        self._await_answer()
             else:
                 front.on_interim(self)
                 if self.front is not front:
@@ -224,11 +234,40 @@ cdef class BackendConnection(Back):
 
     # -- time
 
+    cdef void _await_answer(self):
+        """From now on: the next byte, and enough of them."""
+        cdef double now = now_s()
+        self.read_due_s = now + self.read_s
+        if self.rate_due_s == NEVER:
+            self.rate_due_s = now + self.rate_left_s
+        self.lane.upstream.worker.wheel.set(self, min(self.read_due_s, self.rate_due_s))
+
+    cdef void _await_nothing(self):
+        """Others are waited for: its clocks stand."""
+        if self.rate_due_s != NEVER:
+            self.rate_left_s = self.rate_due_s - now_s()
+            self.rate_due_s = NEVER
+        self.lane.upstream.worker.wheel.set(self, NEVER)
+
     cdef void on_due(self, double now_s):
         if self.front is None:
             self.close()
-        else:
+        elif self.rate_due_s > now_s or self.read_due_s <= now_s:
             self._fail(END_BACKEND_TIMEOUT)
+        else:
+            self._on_rate_due(now_s)
+
+    cdef void _on_rate_due(self, double now_s):
+        if <double>(self.body.received - self.rate_mark) >= self.read_rate * self.read_s:
+            self.rate_mark = self.body.received
+            self.rate_due_s = now_s + self.read_s
+        elif self.read_due_s - now_s < self.read_s / 2:
+            # It does not trickle, it has stopped: that is the other clock's.
+            self.rate_due_s = self.read_due_s
+        else:
+            self._fail(END_BACKEND_TOO_SLOW)
+            return
+        self.lane.upstream.worker.wheel.set(self, min(self.read_due_s, self.rate_due_s))
 
     # -- being kept
 

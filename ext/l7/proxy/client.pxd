@@ -42,11 +42,15 @@ cdef class ClientConnection(Exchange):
     cdef bint was_made
     cdef uint64_t requests
     cdef double idle_since_s
-    # Deadlines: of the head or of what Exchange waits for; of the body; of the client's taking of the answer.
+    # Deadlines: of the head or of what Exchange waits for; of the body's next byte, and of enough of it; of the client's
+    # taking of the answer.
     cdef double stage_due_s
     cdef double body_due_s
+    cdef double rate_due_s
+    cdef double rate_left_s     # until `rate_due_s`, while the client is not waited for
+    cdef uint64_t rate_mark     # bytes of the body that had come when its last period ended
     cdef double write_due_s
-    cdef size_t unsent          # bytes, when the client was last seen to take nothing
+    cdef size_t unsent          # bytes that the client had not taken when its last period ended; lingering: received
 
     cdef void _read(self, bytes data, size_t at)
     cdef void _read_rest(self)
@@ -59,6 +63,13 @@ cdef class ClientConnection(Exchange):
     cdef void _close(self)
     cdef void _break(self)
     cdef void _linger(self)
+    cdef void _await_body(self)
     cdef void _set_body_due(self, bint is_awaited)
+    cdef double _body_s(self) noexcept
+    cdef double _write_s(self) noexcept
+    cdef size_t _count_unsent(self)
+    cdef void _await_taking(self)
+    cdef void _on_rate_due(self, double now_s)
+    cdef bint _takes_too_little(self)
     cdef void _arm(self)
     cdef void _idle_due(self, double now_s)

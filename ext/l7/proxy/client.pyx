@@ -17,6 +17,12 @@ from l7.proxy.worker cimport ListenerPart, Worker
 import socket
 import struct
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, ...)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    unsigned long SIOCOUTQ
+
 # How long a client may take to notice that its request was answered early, and how much it may send until then.
 cdef double LINGER_S = 5.0
 cdef enum:
@@ -40,7 +46,7 @@ cdef class ClientConnection(Exchange):
         self.head = RequestHead(request_line=worker.request_line, header_bytes=worker.header_bytes,
                                 header_count=worker.header_count)
         self.phase = HEAD
-        self.stage_due_s = self.body_due_s = self.write_due_s = self.total_due_s = NEVER
+        self.stage_due_s = self.body_due_s = self.rate_due_s = self.write_due_s = self.total_due_s = NEVER
         listener.open += 1
         worker.row.add(listener.columns + LISTENER_CONNECTIONS_TOTAL, 1)
         worker.row.add(listener.columns + LISTENER_CONNECTIONS, 1)
@@ -113,14 +119,14 @@ cdef class ClientConnection(Exchange):
 
     def pause_writing(self):
         self.is_full = True
-        self.unsent = self.transport.get_write_buffer_size()
-        self.write_due_s = clock_s() + (self.worker.write_s if self.way is None else self.way.write_s)
-        self._arm()
+        self._await_taking()
         if self.back is not None:
             self.back.pause_reading()
 
     def resume_writing(self):
         self.is_full = False
+        if self.phase == CLOSING:
+            return
         self.write_due_s = NEVER
         if self.back is not None:
             self.back.resume_reading()
@@ -190,7 +196,6 @@ cdef class ClientConnection(Exchange):
             if self.body is None:
                 self.body = BodyReader()
             self.body.begin(BODY_CHUNKED if head.is_chunked else BODY_LENGTH, head.content_length)
-            self.body_due_s = now + self.worker.body_s
         if self.worker.believe is not None:
             told = self.worker.believe(head, self.own_peer)
             self.peer, self.forwarding = told or (self.own_peer, self.own_forwarding)
@@ -201,6 +206,8 @@ cdef class ClientConnection(Exchange):
             self.worker.loop.call_exception_handler(context)
             if self.is_open:
                 self.fail(END_ERROR)
+        if self.phase == BUSY and not self.is_body_over:
+            self._await_body()
         self._arm()
 
     cdef size_t _read_body(self, bytes data, size_t at):
@@ -255,13 +262,48 @@ cdef class ClientConnection(Exchange):
             self.transport.resume_reading()
             self._set_body_due(not self.is_body_over and self.phase == BUSY)
 
+    cdef void _await_body(self):
+        """From now on."""
+        self.rate_mark = 0
+        self.rate_left_s = self._body_s() if self.way is not None and self.way.body_rate else NEVER
+        self._set_body_due(not self.pauses)
+
     cdef void _set_body_due(self, bint is_awaited):
-        """While the client is not read it is not the one that is waited for."""
+        """While the client is not read it is not the one that is waited for: then its clocks stand."""
+        cdef double now_s
         if is_awaited:
-            self.body_due_s = clock_s() + (self.worker.body_s if self.way is None else self.way.body_s)
+            now_s = clock_s()
+            self.body_due_s = now_s + self._body_s()
+            if self.rate_due_s == NEVER:
+                self.rate_due_s = now_s + self.rate_left_s
             self._arm()
         else:
             self.body_due_s = NEVER
+            if self.rate_due_s != NEVER:
+                self.rate_left_s = self.rate_due_s - clock_s()
+                self.rate_due_s = NEVER
+
+    cdef double _body_s(self) noexcept:
+        return self.worker.body_s if self.way is None else self.way.body_s
+
+    cdef double _write_s(self) noexcept:
+        return self.worker.write_s if self.way is None else self.way.write_s
+
+    cdef void _await_taking(self):
+        """Of what was written, from now on."""
+        self.unsent = self._count_unsent()
+        self.write_due_s = clock_s() + self._write_s()
+        self._arm()
+
+    cdef size_t _count_unsent(self):
+        """Bytes that the client's host has not confirmed, the kernel's too: that one takes megabytes for a client that
+        reads slowly, and then nothing for minutes."""
+        cdef size_t unsent = self.transport.get_write_buffer_size()
+        cdef int queued = 0
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and ioctl(sock.fileno(), SIOCOUTQ, &queued) == 0:
+            unsent += queued
+        return unsent
 
     cdef void set_stage(self, double due_s):
         self.stage_due_s = due_s
@@ -322,12 +364,12 @@ cdef class ClientConnection(Exchange):
     cdef void _close(self):
         """Closes the connection when all that was written has been sent."""
         self.phase = CLOSING
-        self.body_due_s = self.total_due_s = NEVER
+        self.body_due_s = self.rate_due_s = self.total_due_s = NEVER
         self.rest = None
         if self.transport is None:
             return
         if self.transport.get_write_buffer_size():
-            self.set_stage(clock_s() + self.worker.write_s)
+            self._await_taking()
         self.transport.close()
 
     cdef void _break(self):
@@ -341,7 +383,7 @@ cdef class ClientConnection(Exchange):
 
     cdef void _linger(self):
         self.phase = LINGER
-        self.body_due_s = self.total_due_s = NEVER
+        self.body_due_s = self.rate_due_s = self.total_due_s = NEVER
         self.rest = None
         self.unsent = 0
         if self.transport is None:
@@ -367,40 +409,58 @@ cdef class ClientConnection(Exchange):
     # -- time
 
     cdef void _arm(self):
-        self.worker.wheel.set(self, min(min(self.stage_due_s, self.body_due_s),
+        self.worker.wheel.set(self, min(min(min(self.stage_due_s, self.body_due_s), self.rate_due_s),
                                         min(self.write_due_s, self.total_due_s)))
 
     cdef void on_due(self, double now_s):
-        cdef size_t unsent
         if self.transport is None:
             return
-        if self.write_due_s <= now_s and self.phase != CLOSING:
-            unsent = self.transport.get_write_buffer_size()
-            if unsent < self.unsent:
-                self.unsent = unsent
-                self.write_due_s = now_s + (self.worker.write_s if self.way is None else self.way.write_s)
-            else:
-                self.abandon(END_WRITE_TIMEOUT)
-                self._break()
-                return
+        if self.write_due_s <= now_s and self._takes_too_little():
+            self._break()
+            return
         if self.total_due_s <= now_s:
             self.total_due_s = NEVER
             self.fail(END_TOTAL_TIMEOUT)
         elif self.body_due_s <= now_s:
             self.body_due_s = NEVER
             self.fail(END_BODY_TIMEOUT)
+        elif self.rate_due_s <= now_s:
+            self._on_rate_due(now_s)
         elif self.stage_due_s <= now_s:
             self.stage_due_s = NEVER
             if self.phase == HEAD:
                 self._idle_due(now_s)
             elif self.phase == BUSY:
                 self.on_stage_due(now_s)
-            elif self.phase == CLOSING:
-                self._break()
             else:
                 self.transport.abort()
         if self.transport is not None:
             self._arm()
+
+    cdef void _on_rate_due(self, double now_s):
+        cdef double period_s = self.way.body_s
+        if <double>(self.body.received - self.rate_mark) >= self.way.body_rate * period_s:
+            self.rate_mark = self.body.received
+            self.rate_due_s = now_s + period_s
+        elif self.body_due_s - now_s < period_s / 2:
+            # It does not trickle, it has stopped: that is the other clock's.
+            self.rate_due_s = self.body_due_s
+        else:
+            self.rate_due_s = NEVER
+            self.fail(END_BODY_TOO_SLOW)
+
+    cdef bint _takes_too_little(self):
+        """Whether a period of the answer's taking has ended badly, for which the request is given up."""
+        cdef double write_rate = self.worker.write_rate if self.way is None else self.way.write_rate
+        cdef size_t unsent = self._count_unsent()
+        cdef size_t taken = self.unsent - unsent if unsent < self.unsent else 0
+        # Of what is left when the connection is closed nobody can take more than that.
+        cdef double least = min(write_rate * self._write_s(), <double>self.unsent)
+        if taken == 0 or <double>taken < least:
+            self.abandon(END_WRITE_TOO_SLOW if taken else END_WRITE_TIMEOUT)
+            return True
+        self._await_taking()
+        return False
 
     cdef void _idle_due(self, double now_s):
         if not self.idle_since_s:

@@ -41,14 +41,15 @@ cdef int status_of_end(int end) noexcept:
         return 400
     if end == END_TOO_LARGE:
         return 413
-    if end == END_HEADER_TIMEOUT or end == END_BODY_TIMEOUT:
+    if end == END_HEADER_TIMEOUT or end == END_BODY_TIMEOUT or end == END_BODY_TOO_SLOW:
         return 408
     if end == END_CLIENT_CLOSED:
         # nginx's number for requests that nobody waits for any more.
         return 499
     if end == END_POOL_DOWN or end == END_QUEUE_FULL or end == END_QUEUE_TIMEOUT or end == END_SHUTDOWN:
         return 503
-    if end == END_CONNECT_TIMEOUT or end == END_BACKEND_TIMEOUT or end == END_TOTAL_TIMEOUT:
+    if (end == END_CONNECT_TIMEOUT or end == END_BACKEND_TIMEOUT or end == END_BACKEND_TOO_SLOW
+            or end == END_TOTAL_TIMEOUT):
         return 504
     if end == END_CONNECT_FAILED or end == END_BACKEND_BROKEN or end == END_BACKEND_INVALID:
         return 502

@@ -156,6 +156,7 @@ cdef class Exchange(Front):
         cdef Way way = self.way
         self.back = back
         back.read_s = way.read_s
+        back.read_rate = way.read_rate
         back.write_s = way.backend_write_s
         back.idle_s = way.backend_idle_s
         back.begin(self, self.head.method_number == METHOD_HEAD)
@@ -237,7 +238,7 @@ cdef class Exchange(Front):
 
     cdef void on_back_lost(self, Back back, int end):
         cdef bint is_stale = back.is_reused and not back.has_spoken and end == END_BACKEND_BROKEN
-        cdef int64_t column
+        cdef int64_t column = BACKEND_FAILURES_TOTAL
         self.back = None
         self.resume(PAUSE_BACKEND)
         if is_stale:
@@ -246,7 +247,8 @@ cdef class Exchange(Front):
             if self._is_repeatable(True):
                 self._connect(clock_s())
                 return
-        column = BACKEND_TIMEOUTS_TOTAL if end == END_BACKEND_TIMEOUT else BACKEND_FAILURES_TOTAL
+        if end == END_BACKEND_TIMEOUT or end == END_BACKEND_TOO_SLOW:
+            column = BACKEND_TIMEOUTS_TOTAL
         self.worker.row.add(self.lane.columns + column, 1)
         if self.is_begun:
             self.bytes_out = back.body.received

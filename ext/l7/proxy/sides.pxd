@@ -72,6 +72,7 @@ cdef class Back(Timed):
     cdef object told_peer       # the client that the backend was told of; None: it was told of nobody
     cdef bint as_chunk          # the front wants the body as chunks
     cdef double read_s
+    cdef double read_rate       # bytes a second of the answer's body, over each `read_s`; 0: no limit
     cdef double write_s
     cdef double idle_s
 

@@ -26,10 +26,13 @@ cdef class Way:
     cdef tuple retried_statuses
     # Time-outs
     cdef double body_s
+    cdef double body_rate               # bytes a second; 0: no limit
     cdef double write_s
+    cdef double write_rate
     cdef double idle_s
     cdef double connect_s
     cdef double read_s
+    cdef double read_rate
     cdef double backend_write_s
     cdef double total_s                 # NEVER: no limit
     cdef double upgraded_s

@@ -29,10 +29,13 @@ cdef class Way:
         self.budget = settings.retries.budget
         self.retried_statuses = settings.retries.statuses
         self.body_s = timeouts.body_s
+        self.body_rate = timeouts.body_rate or 0
         self.write_s = timeouts.write_s
+        self.write_rate = timeouts.write_rate or 0
         self.idle_s = timeouts.idle_s
         self.connect_s = timeouts.connect_s
         self.read_s = timeouts.read_s
+        self.read_rate = timeouts.read_rate or 0
         self.backend_write_s = timeouts.backend_write_s
         self.total_s = NEVER if timeouts.total_s is None else timeouts.total_s
         self.upgraded_s = timeouts.upgraded_s

@@ -32,6 +32,7 @@ cdef class Worker:
     cdef double header_s
     cdef double idle_s
     cdef double write_s
+    cdef double write_rate
     cdef double body_s
     cdef int64_t _second                # of the line
     cdef bytes _date_line

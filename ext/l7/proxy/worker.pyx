@@ -34,6 +34,7 @@ cdef class Worker:
         self.header_s = config.timeouts.header_s
         self.idle_s = config.timeouts.idle_s
         self.write_s = config.timeouts.write_s
+        self.write_rate = config.timeouts.write_rate or 0
         self.body_s = config.timeouts.body_s
         self._second = -1
         # Of a generator by Marsaglia, for which 0 would be the end.

@@ -90,8 +90,9 @@ def resident(proxy: Proxy) -> int:
 
 
 def ends(proxy: Proxy) -> dict[str, int]:
-    """How many were ended by each time-out."""
+    """How many were ended by each time-out; who took nothing and who took a little are one."""
     counted = proxy.status()["counters"]["ends"]
+    counted["write-timeout"] = counted.get("write-timeout", 0) + counted.pop("write-too-slow", 0)
     return {reason: counted.get(reason, 0) for reason in ATTACKS}
 
 

@@ -211,6 +211,15 @@ ROUTES = {
         '3:30: l7.routes[0].timeouts.read: "60" is not a duration; write a whole number and ms, s, m or h, '
         "as in 250ms",
     ),
+    "rate of nothing": (
+        route("timeouts: {body_rate: 0}"),
+        "3:35: l7.routes[0].timeouts.body_rate: must be a size from 1 to 1GiB, not 0",
+    ),
+    "rate with a unit of time": (
+        route("timeouts: {write_rate: 1KiB/s}"),
+        '3:36: l7.routes[0].timeouts.write_rate: "1KiB/s" is not a size; '
+        "write a whole number and B, KiB, MiB or GiB, as in 64KiB",
+    ),
     "retries": (
         route("retries: {attempts: 0}"),
         '3:33: l7.routes[0].retries.attempts: must be a whole number from 1 to 16, not "0"',
