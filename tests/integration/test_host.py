@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.integration.gateway import VIP4, balancing, get, serving
+from tests.integration.under_load import requesting
 from tests.support.lab import Host, Lab, wait_for
 from tests.support.scenarios import balancer
 from tests.support.scenarios.balancer import PROGRAM
@@ -114,16 +116,12 @@ def test_connections_outlive_a_killed_daemon(lab, gateway):
     path.write_text(CONFIG)
     with serving(lab, udp=()):
         killed = balancer.start(gateway, path)
-        load = lab.client.popen(["wrk", "-t1", "-c16", "-d4s", "--timeout", "10s", f"http://{VIP4}/"])
-        wait_for(lambda: killed.status()["flows"] >= 16, 10, "traffic")
-        os.kill(killed.status()["pid"], signal.SIGKILL)
-        killed.process.wait(10)
-        again = balancer.start(gateway, path)
-        load.wait(30)
-        assert again.status()["reasons"]["scheduled"] >= 16
-        again.stop()
-        assert "Requests/sec" in load.output()
-        assert "Socket errors" not in load.output()
+        with ExitStack() as afterwards, requesting(lab):
+            wait_for(lambda: killed.status()["flows"] >= 16, 10, "traffic")
+            os.kill(killed.status()["pid"], signal.SIGKILL)
+            killed.process.wait(10)
+            again = afterwards.enter_context(balancing(lab, CONFIG))
+            wait_for(lambda: again.status()["reasons"]["scheduled"] >= 16, 20, "the connections")
 
 
 def test_down_ends_a_daemon_that_runs(lab, gateway):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import signal
 import socket
@@ -11,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.gateway import VIP4, balancing, get, serving
+from tests.integration.gateway import balancing, get, serving
+from tests.integration.under_load import requesting, transferring
 from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import start
 
@@ -53,34 +53,16 @@ def replace(running) -> None:
 def test_replacements_under_load_fail_no_request_and_break_no_transfer(lab: Lab, datapath):
     with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath=datapath)) as running:
         pid = running.status()["pid"]
-        bulk = [host.popen(["iperf3", "-s", "-p", "8001"]) for host in lab.backends]
-        for host in lab.backends:
-            host.wait_listening(8001)
-        transfer = lab.client.popen(
-            ["iperf3", "-c", VIP4, "-p", "8001", "-t", "60", "-b", "100M", "-J"],
-            log=f"iperf3-{datapath}.json",
-        )
-        wrk = lab.client.popen(
-            ["wrk", "-t1", "-c16", "-d60s", "--timeout", "10s", f"http://{VIP4}/"], log=f"wrk-{datapath}.log"
-        )
-        wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
-        before = running.status()
-        for _ in range(TIMES[datapath]):
-            replace(running)
-        after = running.status()
+        with transferring(lab, 8001), requesting(lab):
+            wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
+            before = running.status()
+            for _ in range(TIMES[datapath]):
+                replace(running)
+            after = running.status()
         # Round-robin would send a flow that was forgotten elsewhere, and the server there would reset it.
         assert after["pid"] == pid
         assert after["flows"] >= 17
         assert after["reasons"]["flow"] > before["reasons"]["flow"] or datapath == "offload"
-        for process in (wrk, transfer):
-            process.send_signal(signal.SIGINT)
-            process.wait(20)
-        assert "Socket errors" not in wrk.output(), wrk.output()
-        assert "Non-2xx" not in wrk.output()
-        answer = json.loads(transfer.output())
-        assert answer["end"]["sum_sent"]["bytes"] > 10_000_000
-        for server in bulk:
-            server.stop()
 
 
 def test_a_masqueraded_connection_goes_on(lab: Lab):

@@ -68,6 +68,7 @@ cdef class ClientConnection(Exchange):
     cdef double _body_s(self) noexcept
     cdef double _write_s(self) noexcept
     cdef size_t _count_unsent(self)
+    cdef bint _is_unread(self)
     cdef void _await_taking(self)
     cdef void _on_rate_due(self, double now_s)
     cdef bint _takes_too_little(self)

@@ -21,7 +21,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, ...)
 
 cdef extern from "<linux/sockios.h>" nogil:
-    unsigned long SIOCOUTQ
+    unsigned long SIOCINQ, SIOCOUTQ
 
 # How long a client may take to notice that its request was answered early, and how much it may send until then.
 cdef double LINGER_S = 5.0
@@ -305,6 +305,12 @@ cdef class ClientConnection(Exchange):
             unsent += queued
         return unsent
 
+    cdef bint _is_unread(self):
+        """Whether the kernel has something of the client's that was not read yet."""
+        cdef int unread = 0
+        sock = self.transport.get_extra_info("socket")
+        return sock is not None and ioctl(sock.fileno(), SIOCINQ, &unread) == 0 and unread > 0
+
     cdef void set_stage(self, double due_s):
         self.stage_due_s = due_s
         self._arm()
@@ -467,7 +473,11 @@ cdef class ClientConnection(Exchange):
             self._give_up_head()
             self.fail(END_HEADER_TIMEOUT)
         elif self.worker.is_finishing or now_s >= self.idle_since_s + self.worker.idle_s:
-            self._close()
+            if self._is_unread():
+                # This process was held up. To close now would reset a request that has come in time.
+                self.set_stage(now_s + SOON_S)
+            else:
+                self._close()
         else:
             self.head.release()
             self.set_stage(self.idle_since_s + self.worker.idle_s)

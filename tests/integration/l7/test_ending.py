@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from ipaddress import ip_network
 from typing import Any
@@ -82,6 +84,30 @@ async def replies(made: list[socket.socket]) -> list[bytes]:
     for client in clients:
         await client.__aexit__()
     return answers
+
+
+@proxied
+async def test_a_request_that_came_while_the_worker_was_held_up_is_answered():
+    """Timers that are late then see what is due before the request is read."""
+
+    class HoldUp(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            os.write(client.writer.get_extra_info("socket").fileno(), get())
+            time.sleep(2)  # nothing is waited for: the event loop stands, and then looks at its timers first
+
+    wakes, wake = socket.socketpair()
+    held, _ = await asyncio.get_running_loop().create_connection(HoldUp, sock=wakes)
+    async with Backend(answer(ok())) as backend, Rig(backend) as rig, await rig.connect() as client:
+        await client.send(get())
+        assert (await client.reply()).keeps
+        finishing = asyncio.create_task(rig.proxy.finish(None))
+        await asyncio.sleep(0)
+        with wake:
+            wake.send(b"!")
+            reply = await client.reply()
+        assert (reply.status, reply.keeps) == (200, False)
+        await finishing
+    held.close()
 
 
 @pytest.mark.parametrize("most", [None, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -250,11 +251,10 @@ def ask_on(site: Site, port: int, count: int) -> list[socket.socket]:
 
 def statuses(made: list[socket.socket]) -> set[bytes]:
     """What they are answered."""
-    lines = set()
-    for sock in made:
-        with sock:
-            lines.add(sock.recv(4096).split(b"\r\n")[0])
-    return lines
+    with ExitStack() as stack:
+        for sock in made:
+            stack.enter_context(sock)
+        return {sock.recv(4096).split(b"\r\n")[0] for sock in made}
 
 
 def test_a_stop_answers_those_who_were_not_accepted_yet(site, proxy):
