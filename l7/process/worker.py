@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -41,6 +42,8 @@ def work(blueprint: Blueprint, number: int, sockets: Sockets, channel: Channel) 
     """The life of a worker process; its exit code."""
     # What the master made stays: the collector need not look at it, nor copy its pages by doing so.
     gc.freeze()
+    # libuv would have epoll told of each connection through io_uring: 3 to 8 % more processor time for one.
+    os.environ.setdefault("UV_USE_IO_URING", "0")
     uvloop.run(_Worker(blueprint, number, sockets, channel).run())
     return 0
 

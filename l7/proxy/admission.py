@@ -67,7 +67,7 @@ class Admission:
             self._part.count(ListenerColumn.LISTENER_PROXY_REFUSED_TOTAL)
             raise OSError("no sound PROXY header") from None
         if way is not None:
-            await self._passing.carry(sock, self._listener, header, way.pool, name)
+            await self._passing.carry(sock, self._part, header, way.pool, name)
             return
         if self._context is None and self._listener.pass_through:
             raise OSError("nobody is asked for whom this listener has")

@@ -30,8 +30,6 @@ class Listening:
     """One bound socket of a listener, which it closes at its end.
 
     `admit` takes accepted sockets whose first bytes have to be looked at; None: all that comes is HTTP.
-    `has_room` says whether one more connection is welcome. `on_change` is called when `has_work` may have
-    ended.
     """
 
     def __init__(
@@ -40,17 +38,13 @@ class Listening:
         sock: socket.socket,
         context: ssl.SSLContext | None,
         handshake_s: float,
-        has_room: Callable[[], bool],
         admit: Admit | None,
-        on_change: Callable[[], None],
     ) -> None:
         self._part = part
         self._sock = sock
         self._context = context
         self._handshake_s = handshake_s
-        self._has_room = has_room
         self._admit = admit
-        self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._is_wanted = False
@@ -78,7 +72,7 @@ class Listening:
             self._loop.call_later(_HANDSHAKE_S, self._close_if_empty)
         else:
             self.close()
-            self._on_change()
+            self._part.worker.on_change()
 
     def close(self) -> None:
         """Accepts no more, and closes the socket here."""
@@ -100,9 +94,10 @@ class Listening:
         """Stops or goes on, as there is room."""
         if not self._is_wanted:
             return
-        if self._is_open and not self._has_room():
+        if not self._part.has_room():
             self._close()
-        elif not self._is_open and self._has_room() and self._change is None:
+            self._part.worker.is_watched = True
+        elif not self._is_open and self._change is None:
             self._change = self._loop.create_task(self._open())
             self._change.add_done_callback(self._changed)
 
@@ -139,7 +134,7 @@ class Listening:
 
     def _make(self) -> ClientConnection:
         connection = ClientConnection(self._part)
-        if not self._has_room():
+        if not self._part.has_room():
             # Not from here: the event loop is in the middle of accepting.
             self._loop.call_soon(self.check_room)
         return connection
@@ -147,7 +142,7 @@ class Listening:
     def _accept(self) -> None:
         assert self._admit is not None
         for _ in range(_ACCEPTED_AT_ONCE):
-            if not self._has_room():
+            if not self._part.has_room():
                 self.check_room()
                 return
             try:
@@ -160,13 +155,14 @@ class Listening:
                 self._loop.call_later(_AFTER_ERROR_S, self.check_room)
                 return
             sock.setblocking(False)
+            self._part.hold()
             task = self._loop.create_task(self._take(self._admit, sock))
             self._admitting.add(task)
             task.add_done_callback(self._admitted)
 
     def _admitted(self, task: asyncio.Task[None]) -> None:
         self._admitting.discard(task)
-        self._on_change()
+        self._part.release()
 
     async def _take(self, admit: Admit, sock: socket.socket) -> None:
         try:

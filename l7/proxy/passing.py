@@ -11,9 +11,9 @@ from functools import partial
 from l7.balancing.pool import Pool
 from l7.balancing.server import Outcome, Server
 from l7.counters import BackendColumn, EndColumn
-from l7.model import Listener, Timeouts
+from l7.model import Timeouts
 from l7.proxy.relay import Relay
-from l7.proxy.worker import Worker
+from l7.proxy.worker import ListenerPart, Worker
 from l7.routing.request import PlainRequest
 from l7.wire.peer import Peer, make_peer, read_address
 from l7.wire.proxyprotocol import Endpoint, ProxyHeader, build_header
@@ -53,24 +53,27 @@ class Passing:
     async def carry(
         self,
         sock: socket.socket,
-        listener: Listener,
+        part: ListenerPart,
         header: ProxyHeader | None,
         pool_name: str,
         server_name: str,
     ) -> None:
-        """Joins an accepted socket to a backend; returns when both are connected. OSError where no backend
-        takes it. `server_name` is what its ClientHello names, for the log."""
+        """Joins a socket that `part` has accepted to a backend; returns when both are connected. OSError
+        where no backend takes it. `server_name` is what its ClientHello names, for the log."""
         pool = self._pools[pool_name]
         ends = sock.getpeername()[:2], sock.getsockname()[:2]
         if header is not None and header.source is not None and header.destination is not None:
             ends = _pair(header.source), _pair(header.destination)
-        peer = make_peer(listener.name, b"tcp", *ends)
+        peer = make_peer(part.settings.name, b"tcp", *ends)
         passage = Passage(peer, server_name, pool_name, self._worker.now_s())
         relay = Relay(self._worker, self._timeouts.upgraded_s, None)
+        part.enter()
         try:
             server, backend = await self._connect(pool, passage, relay)
-        except OSError:
-            self._account(passage)
+        except BaseException as error:
+            if isinstance(error, OSError):
+                self._account(passage)
+            part.leave()
             raise
         count = partial(self._count, server)
         if pool.settings.proxy_protocol:
@@ -85,6 +88,7 @@ class Passing:
             passage.end = relay.end
             self._account(passage)
             pool.end(server, Outcome.OK, self._worker.now_s())
+            part.leave()
 
         relay.on_end = end
         try:

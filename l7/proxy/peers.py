@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from asyncio import BaseTransport
 from collections.abc import Callable
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -30,7 +31,13 @@ def introduce(listener: Listener, transport: BaseTransport, header: ProxyHeader 
     scheme = b"http" if connection is None else b"https"
     tls = None if connection is None else _describe(connection)
     peer = make_peer(listener.name, scheme, client[:2], local[:2], tls)
-    return peer, Forwarding(lines_of(peer))
+    return peer, _forwarding(scheme, peer.address, peer.local_address, peer.local_port)
+
+
+@lru_cache(maxsize=4096)
+def _forwarding(scheme: bytes, address: str, local_address: str, local_port: int) -> Forwarding:
+    """What backends are told of a client: the same for all its connections."""
+    return Forwarding(lines_of(make_peer("", scheme, (address, 0), (local_address, local_port))))
 
 
 def make_believer(trust: Trust) -> Callable[[HasHeaders, Peer], Told | None] | None:

@@ -82,7 +82,7 @@ class Proxy:
         self._listening: list[Listening] = []
         self._changed = asyncio.Event()
         """Something has ended; who waits for the last of it looks again."""
-        self._worker.on_change = self._changed.set
+        self._worker.on_change = self._on_change
         self._flushed_s = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._is_closed = False
@@ -98,9 +98,7 @@ class Proxy:
             sock,
             self._parts.contexts.get(listener),
             self._parts.config.timeouts.header_s,
-            partial(self._has_room, part),
             self._make_admission(part) if Admission.is_needed(part.settings) else None,
-            self._changed.set,
         )
         self._listening.append(listening)
         await listening.open()
@@ -111,20 +109,14 @@ class Proxy:
         context = parts.contexts.get(part.settings.name)
         return Admission(part, context, parts.config.timeouts.header_s, passing).admit
 
-    def _has_room(self, part: ListenerPart) -> bool:
-        most = part.settings.max_connections
-        if most is not None and part.open >= most:
-            return False
-        return sum(one.open for one in self._listeners.values()) < self._parts.config.limits.connections
-
     def _make_part(self, listener: Listener) -> ListenerPart:
         columns = self._parts.layout.listeners[listener.name]
-        part = ListenerPart(self._worker, listener, columns, partial(introduce, listener))
-        part.on_closed = self._on_closed
-        return part
+        return ListenerPart(self._worker, listener, columns, partial(introduce, listener))
 
-    def _on_closed(self) -> None:
+    def _on_change(self) -> None:
+        """Something has ended that somebody may wait for."""
         self._changed.set()
+        self._worker.is_watched = self._worker.is_finishing
         for listening in self._listening:
             listening.check_room()
 
@@ -135,7 +127,7 @@ class Proxy:
         and returns when all have; after `within_s` seconds those that are left are cut off."""
         for listening in self._listening:
             listening.finish()
-        self._worker.is_finishing = True
+        self._worker.is_finishing = self._worker.is_watched = True
         for connection in list(self._worker.connections):
             connection.finish()
         self._close_kept()
@@ -154,9 +146,9 @@ class Proxy:
                 server.idle.close()
 
     def _has_work(self) -> bool:
-        # What is open, and not only `connections`: that has nobody whose TLS handshake is under way.
+        # `connections` has nobody whose TLS handshake is under way.
         return bool(
-            any(part.open for part in self._listeners.values())
+            self._worker.open
             or self._worker.relays
             or any(listening.has_work for listening in self._listening)
         )

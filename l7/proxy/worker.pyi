@@ -24,7 +24,11 @@ class Worker:
     connections: set[ClientConnection]
     relays: set[Relay]
     is_finishing: bool
-    on_change: Callable[[], object] | None
+    open: int
+    """Connections of all listeners."""
+    is_watched: bool
+    """Whether `on_change` is called when a connection has gone."""
+    on_change: Callable[[], object]
     row: Row
     log: AccessLog | None
 
@@ -53,9 +57,8 @@ class ListenerPart:
     settings: Listener
     columns: int
     open: int
-    """Connections, TLS handshakes included."""
-    on_closed: Callable[[], object] | None
-    """Called when one has gone."""
+    """Connections, also those whose handshake or first bytes are waited for."""
+    worker: Worker
 
     def __init__(
         self,
@@ -66,3 +69,13 @@ class ListenerPart:
     ) -> None: ...
     def count(self, column: int) -> None:
         """Adds 1 to one of its counters."""
+    def has_room(self) -> bool:
+        """Whether one more connection is welcome."""
+    def hold(self) -> None:
+        """Takes a place."""
+    def release(self) -> None:
+        """Gives it back."""
+    def enter(self) -> None:
+        """One more connection of a client."""
+    def leave(self) -> None:
+        """It has gone."""

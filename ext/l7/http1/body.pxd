@@ -53,6 +53,5 @@ cdef class BodyReader:
     cdef int _read_trailers(self, const char* data, size_t length, size_t* at) noexcept nogil
 
 
-# A chunk of payload whose length is known from elsewhere, and the end of a body without trailers.
-cdef bytes build_chunk(const char* data, size_t length)
+# The end of a body without trailers.
 cdef bytes LAST_CHUNK

@@ -263,13 +263,3 @@ cdef bytes build_trailers(const Head* head):
         put_crlf(&output)
     put_crlf(&output)
     return output_close(&output)
-
-
-cdef bytes build_chunk(const char* data, size_t length):
-    cdef Output output
-    output_open(&output, length + hex_length(length) + 4)
-    put_hex(&output, length)
-    put_crlf(&output)
-    put(&output, data, length)
-    put_crlf(&output)
-    return output_close(&output)

@@ -58,7 +58,6 @@ cdef class ClientConnection(Exchange):
     cdef void _begin(self)
     cdef void _refuse(self, int refusal)
     cdef void _await_head(self)
-    cdef void _uncount(self)
     cdef void _give_up_head(self)
     cdef void _close(self)
     cdef void _break(self)

@@ -47,24 +47,13 @@ cdef class ClientConnection(Exchange):
                                 header_count=worker.header_count)
         self.phase = HEAD
         self.stage_due_s = self.body_due_s = self.rate_due_s = self.write_due_s = self.total_due_s = NEVER
-        listener.open += 1
-        worker.row.add(listener.columns + LISTENER_CONNECTIONS_TOTAL, 1)
-        worker.row.add(listener.columns + LISTENER_CONNECTIONS, 1)
-        worker.row.add(worker.totals + WORKER_CONNECTIONS, 1)
+        listener.enter()
 
     def __dealloc__(self):
         # uvloop says nothing of a handshake that fails; the protocol that was made for it just goes.
         if not self.was_made and self.listener is not None and self.worker is not None:
             self.worker.row.add(self.listener.columns + LISTENER_TLS_FAILURES_TOTAL, 1)
-            self._uncount()
-
-    cdef void _uncount(self):
-        cdef ListenerPart listener = self.listener
-        listener.open -= 1
-        self.worker.row.add(listener.columns + LISTENER_CONNECTIONS, -1)
-        self.worker.row.add(self.worker.totals + WORKER_CONNECTIONS, -1)
-        if listener.on_closed is not None:
-            listener.on_closed()
+            self.listener.leave()
 
     # -- asyncio's side
 
@@ -112,10 +101,10 @@ cdef class ClientConnection(Exchange):
         self.transport = None
         self.phase = CLOSED
         self.worker.wheel.forget(self)
-        self._uncount()
         self.abandon(END_CLIENT_CLOSED)
         close_own(self)
-        self.worker.forget(self)
+        self.worker.connections.discard(self)
+        self.listener.leave()
 
     def pause_writing(self):
         self.is_full = True
@@ -361,9 +350,9 @@ cdef class ClientConnection(Exchange):
 
     def on_tunnel_end(self, Relay relay):
         """Called by the tunnel that this connection has become."""
-        self._uncount()
         self.leave_tunnel(relay.end, relay.client.received, relay.backend.received)
-        self.worker.forget(self)
+        self.worker.connections.discard(self)
+        self.listener.leave()
 
     # -- the end
 

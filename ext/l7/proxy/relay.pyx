@@ -69,8 +69,7 @@ cdef class Relay(Timed):
         on_end, self.on_end = self.on_end, None
         if on_end is not None:
             on_end(self)
-        if self.worker.on_change is not None:
-            self.worker.on_change()
+        self.worker.tell_of_change()
 
 
 cdef class RelaySide:

@@ -16,7 +16,12 @@ cdef class Worker:
     cdef readonly set connections       # of clients, tunnels too
     cdef readonly set relays
     cdef public bint is_finishing
-    cdef public object on_change        # called without arguments when a tunnel has gone
+    cdef readonly int64_t open          # connections of all listeners
+    cdef int64_t max_connections
+    # Whether `on_change` is called, without arguments, when a connection has gone: a listener is full, or the end of the
+    # last one is waited for.
+    cdef public bint is_watched
+    cdef public object on_change
     cdef dict pages                     # status → (content type, body) of own answers
     cdef readonly object believe        # (head, peer) → (peer, Forwarding) or None; None: nobody is trusted
     # Columns
@@ -40,7 +45,7 @@ cdef class Worker:
 
     cdef bytes date_line(self)
     cdef uint64_t chance(self) noexcept
-    cdef void forget(self, connection)
+    cdef void tell_of_change(self)
 
 
 cdef class ListenerPart:
@@ -49,6 +54,14 @@ cdef class ListenerPart:
     cdef readonly object settings       # model.Listener
     cdef readonly Py_ssize_t columns
     cdef readonly bint is_tls
-    cdef public int64_t open            # connections, TLS handshakes included
-    cdef public object on_closed        # called without arguments when one has gone, or None
+    cdef readonly int64_t open          # connections, also those whose handshake or first bytes are waited for
+    cdef int64_t max_connections        # -1: no limit
     cdef readonly object introduce      # (transport, PROXY header) → (peer, Forwarding)
+
+    # One more, one less: held for as long as it needs a place.
+    cpdef void hold(self) noexcept
+    cpdef void release(self)
+    # The same for a connection that is counted.
+    cpdef void enter(self) noexcept
+    cpdef void leave(self)
+    cpdef bint has_room(self) noexcept

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint64_t
 from libc.time cimport gmtime_r, strftime, time, time_t, tm
 
-from l7.counters cimport Row
+from l7.counters cimport LISTENER_CONNECTIONS, LISTENER_CONNECTIONS_TOTAL, WORKER_CONNECTIONS, Row
 from l7.proxy.clock cimport now_s
 from l7.proxy.wheel cimport Wheel
 
@@ -27,6 +27,7 @@ cdef class Worker:
         self.ends = layout.ends
         self.refusals = layout.refusals
         self.totals = layout.worker
+        self.max_connections = config.limits.connections
         self.max_requests = config.limits.requests_per_connection
         self.request_line = config.limits.request_line
         self.header_bytes = config.limits.header_bytes
@@ -61,9 +62,10 @@ cdef class Worker:
         self._chance ^= self._chance << 17
         return self._chance
 
-    cdef void forget(self, connection):
-        """Takes that a client's connection has gone."""
-        self.connections.discard(connection)
+    cdef void tell_of_change(self):
+        """Takes that something has gone that somebody may wait for."""
+        if self.is_watched:
+            self.on_change()
 
     def turn(self):
         """Ends what takes too long; called twice a second."""
@@ -92,9 +94,37 @@ cdef class ListenerPart:
         """Adds 1 to one of its counters."""
         self.worker.row.add(self.columns + column, 1)
 
+    cpdef void hold(self) noexcept:
+        self.open += 1
+        self.worker.open += 1
+
+    cpdef void release(self):
+        self.open -= 1
+        self.worker.open -= 1
+        self.worker.tell_of_change()
+
+    cpdef void enter(self) noexcept:
+        """One more connection of a client."""
+        self.hold()
+        self.worker.row.add(self.columns + LISTENER_CONNECTIONS_TOTAL, 1)
+        self.worker.row.add(self.columns + LISTENER_CONNECTIONS, 1)
+        self.worker.row.add(self.worker.totals + WORKER_CONNECTIONS, 1)
+
+    cpdef void leave(self):
+        """It has gone."""
+        self.worker.row.add(self.columns + LISTENER_CONNECTIONS, -1)
+        self.worker.row.add(self.worker.totals + WORKER_CONNECTIONS, -1)
+        self.release()
+
+    cpdef bint has_room(self) noexcept:
+        """Whether one more connection is welcome."""
+        return (self.worker.open < self.worker.max_connections
+                and (self.max_connections < 0 or self.open < self.max_connections))
+
     def __init__(self, Worker worker, settings, Py_ssize_t columns, introduce):
         self.worker = worker
         self.settings = settings
         self.columns = columns
         self.is_tls = settings.tls is not None
+        self.max_connections = -1 if settings.max_connections is None else settings.max_connections
         self.introduce = introduce

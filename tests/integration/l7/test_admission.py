@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from l7.model import AccessLog, Certificate, ListenerTls, LogFormat, PassThrough, ProxyProtocol
+from l7.proxy.backlog import waiting
 from l7.wire.proxyprotocol import build_header
 from tests.support.proxying import Backend, Exchange, Rig, answer, get, ok, proxied
 
@@ -258,3 +259,33 @@ async def test_lines_of_the_passed_in_nginx_s_format(tmp_path_factory):
             await asyncio.sleep(0)
     line = r'127\.0\.0\.1 - - \[[^]]+\] "PASS inner\.example\.com TCP" 000 [1-9]\d* "-" "-"\n'
     assert re.fullmatch(line, path.read_text())
+
+
+@pytest.mark.parametrize("listener", [FROM_HERE, {"pass_through": (PassThrough((), "p"),)}])
+@proxied
+async def test_a_full_listener_is_full_of_those_without_requests_too(listener):
+    async def greet(exchange: Exchange) -> None:
+        await exchange.read()
+        await exchange.send(b"220 ready\r\n")
+        await exchange.read()
+
+    async with (
+        Backend(greet) as backend,
+        Rig(backend, listener=listener | {"max_connections": 2}) as rig,
+        await rig.connect() as first,
+        await rig.connect() as second,
+    ):
+        begin = b"hello" if "pass_through" in listener else b"PROXY TCP4 "
+        for client in (first, second):
+            await client.send(begin)
+        while rig.proxy.describe()["listeners"]["web"] < 2:
+            await asyncio.sleep(0)
+        async with await rig.connect() as third:
+            await third.send(begin)
+            await asyncio.sleep(0.05)
+            assert waiting(rig.sock) == 1
+            await first.__aexit__()
+            while waiting(rig.sock):
+                await asyncio.sleep(0)
+    while rig.proxy.describe()["listeners"]["web"]:
+        await asyncio.sleep(0)
