@@ -3,8 +3,9 @@
 The kernel resets what waits in a listening socket that is closed. So before a socket is given up it is told
 to drop every SYN: handshakes that have begun still end, nothing new begins, and in a moment all that ever
 comes has come and can be accepted. A client whose SYN was dropped sends it again after a second, and is then
-refused or served by a successor. Who shares the socket (processes that inherited it) shares its filter, and
-can see by it that nobody is going to serve it.
+refused or served by a successor. The kernel takes such a filter from those with CAP_NET_ADMIN alone; others
+make the queue as short as it can be, which leaves room for one newcomer at a time. Who shares the socket
+(processes that inherited it) shares filter and queue, and can see by them that nobody is going to serve it.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ _DROP_SYNS = (
     (0x06, 0, 0, 0xFFFFFFFF),  # keep
 )
 
-_TCP_INFO_SIZE = 32
-_UNACKED_AT = 24
-"""tcpi_unacked: of a listening socket its queue (tcp_get_info in net/ipv4/tcp.c)."""
+_TCP_LISTEN = 10
+_TCP_INFO = struct.Struct("=B23xII")
+"""Of a listening socket tcpi_state, tcpi_unacked, which is its queue, and tcpi_sacked, which is the bound of
+that (tcp_get_info in net/ipv4/tcp.c)."""
 
 
 def refuse_new(sock: socket.socket) -> None:
@@ -36,15 +38,32 @@ def refuse_new(sock: socket.socket) -> None:
     words = struct.pack("HBBI" * len(_DROP_SYNS), *chain.from_iterable(_DROP_SYNS))
     program = ctypes.create_string_buffer(words, len(words))
     described = struct.pack("HP", len(_DROP_SYNS), ctypes.addressof(program))
-    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, described)
+    except PermissionError:
+        shorten(sock)
+
+
+def shorten(sock: socket.socket) -> None:
+    """While one connection waits on `sock` the kernel drops further ones, in all processes that have it."""
+    sock.listen(0)
 
 
 def refuses_new(sock: socket.socket) -> bool:
     """Whether `refuse_new` was called for it, here or elsewhere."""
-    return bool(sock.getsockopt(socket.SOL_SOCKET, _SO_GET_FILTER, _MOST_INSTRUCTIONS))
+    if sock.getsockopt(socket.SOL_SOCKET, _SO_GET_FILTER, _MOST_INSTRUCTIONS):
+        return True
+    state, _, bound = _info(sock)
+    return state == _TCP_LISTEN and bound == 0
 
 
 def waiting(sock: socket.socket) -> int:
     """How many connections wait to be accepted."""
-    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_SIZE)
-    return int(struct.unpack_from("=I", info, _UNACKED_AT)[0])
+    return _info(sock)[1]
+
+
+def _info(sock: socket.socket) -> tuple[int, int, int]:
+    """State, queue and its bound."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
+    state, queue, bound = _TCP_INFO.unpack(info)
+    return state, queue, bound

@@ -18,7 +18,7 @@ import trustme
 
 from l7.model import Backend as BackendSettings
 from l7.model import BackendAddress
-from l7.proxy.backlog import refuse_new, waiting
+from l7.proxy.backlog import refuse_new, shorten, waiting
 from tests.support.proxying import LOCALHOST, Backend, Client, Exchange, Rig, answer, get, ok, post, proxied
 
 NETWORK = (ip_network("127.0.0.0/8"),)
@@ -110,13 +110,14 @@ async def test_a_request_that_came_while_the_worker_was_held_up_is_answered():
     held.close()
 
 
+@pytest.mark.parametrize("give_up", [refuse_new, shorten])
 @pytest.mark.parametrize("most", [None, 2])
 @proxied
-async def test_who_waits_in_a_socket_that_is_given_up_is_served(most):
+async def test_who_waits_in_a_socket_that_is_given_up_is_served(most, give_up):
     async with Backend(answer(ok())) as backend, Rig(backend, listener={"max_connections": most}) as rig:
         made = connect_unseen(rig, 20)
         assert waiting(rig.sock) == 20
-        refuse_new(rig.sock)
+        give_up(rig.sock)
         asked = asyncio.create_task(replies(made))
         await rig.proxy.finish(None)
         assert [reply.split(b"\r\n")[0] for reply in await asked] == [b"HTTP/1.1 200 OK"] * 20
