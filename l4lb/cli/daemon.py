@@ -20,12 +20,12 @@ from pathlib import Path
 from l4lb import __version__
 from l4lb.cli import views
 from l4lb.cli.assembly import learning_rules, machine_key, make_designer
+from l4lb.cli.configfile import ConfigFile
 from l4lb.cli.decisions import decide_packets
 from l4lb.cli.flowviews import FlowPage, count_flows, flow_page
 from l4lb.cli.keeper import Keeper
 from l4lb.cli.kernelcounts import read_kernel_counts
 from l4lb.cli.watch import Watch
-from l4lb.control.config import parse_placed
 from l4lb.control.design import Design, Designer, addresses_to_reach, fixed_differences
 from l4lb.control.member import Key
 from l4lb.control.prometheus import render_metrics
@@ -40,7 +40,6 @@ from l4lb.net import nft, systemd
 from l4lb.net.admin import AdminServer
 from l4lb.net.crew import Crew, plan_crew
 from l4lb.net.fastpath import FastPath, remove_fast_path
-from l4lb.net.files import read_config
 from l4lb.net.fragments import read_reassembly
 from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
 from l4lb.net.host import HostNeeds, prepare_host, restore_host
@@ -69,7 +68,8 @@ class Daemon:
         self.failures: list[str] = []
         self.datapath = Datapath.AUTO
         self._schedulers = Schedulers()
-        self.first_config = load(config_path, self._schedulers)
+        self._file = ConfigFile(config_path, self._schedulers)
+        self.first_config = self._file.load()
         self._lock = RunLock(lock_path(socket_path))
         self._journal: Journal | None = None
         self._admin = AdminServer(self, socket_path)
@@ -320,7 +320,7 @@ class Daemon:
         return removed
 
     def _load_again(self) -> L4Config:
-        config = load(self.config_path, self._schedulers)
+        config = self._file.load()
         self._refuse_fixed(config)
         return config
 
@@ -334,7 +334,7 @@ class Daemon:
             self.design.slots.copy(),
             find_paths(addresses_to_reach(config)),
             flows_of=self._crew.flows_of,
-            previous=self.design.table,
+            previous=self.design,
             ended=ended,
             withdrawn=withdrawn,
         )
@@ -373,7 +373,7 @@ class Daemon:
         async with self._keeper.lock:
             if self.datapath is Datapath.REFERENCE:
                 raise L4lbError("the datapath reference cannot hand its queues over; restart the daemon")
-            self._refuse_fixed(load(self.config_path, self._schedulers))
+            self._refuse_fixed(self._file.load())
             await asyncio.to_thread(try_program, "check", "--config", str(self.config_path))
             await self._admin.stop()
             await self._metrics.stop()
@@ -529,15 +529,6 @@ class Daemon:
             learned_slots(design.table),
             self._keeper.roster,
         )
-
-
-def load(path: Path, schedulers: Schedulers | None = None) -> L4Config:
-    """The configuration in a file; ConfigError says what is wrong and where. What users have written to
-    schedule by is loaded into `schedulers`, where these are given."""
-    placed = parse_placed(read_config(path), str(path))
-    if schedulers is not None:
-        schedulers.load(placed)
-    return placed.value
 
 
 def _log_withdrawals(before: frozenset[Address], design: Design) -> None:

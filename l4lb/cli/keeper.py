@@ -31,6 +31,8 @@ CarryOut = Callable[[L4Config, Iterable[tuple[Key, OnDown]], frozenset[Address]]
 News = Callable[[Roster], bool]
 """What a check has to say to a roster; true where that changes it."""
 _RETRY_S = 1.0
+_YOUNG = 1
+"""Up to this generation objects are few: all since the last collection."""
 _ADMIN = {"drain": Admin.DRAINING, "enable": Admin.ENABLED, "disable": Admin.DISABLED}
 _FLAGS = ("maintenance", "end_flows")
 ACTIONS = (*_ADMIN, "weight", "add", "remove")
@@ -51,6 +53,8 @@ class Keeper:
         """What checks say while a change is at work, in order."""
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
+        self._news = False
+        """Whether checks have said something that is not carried out yet."""
 
     @property
     def lock(self) -> asyncio.Lock:
@@ -124,16 +128,26 @@ class Keeper:
             self._meanwhile.append(news)
         changed = news(self.roster)
         if changed:
-            self._wake.set()
+            self._wake_for_news()
         return changed
+
+    def _wake_for_news(self) -> None:
+        self._news = True
+        self._wake.set()
 
     async def follow(self) -> None:
         """Carries out what checks and slow starts change, until it is cancelled."""
         while True:
             step = _RETRY_S if self.trouble else self.roster.next_step_s(time.monotonic())
-            with contextlib.suppress(TimeoutError):
+            is_due = False
+            try:
                 await asyncio.wait_for(self._wake.wait(), step)
+            except TimeoutError:
+                is_due = True
             self._wake.clear()
+            if not (is_due or self._news or self.trouble):
+                continue  # a change was carried out: only when the next step is due may be another time
+            self._news = False
             async with self._lock:
                 try:
                     # A copy: what is shown is true only when it has been carried out.
@@ -155,7 +169,7 @@ class Keeper:
             # what was wished, so it has the last word.
             for news in self._meanwhile:
                 if news(roster):
-                    self._wake.set()
+                    self._wake_for_news()
         finally:
             self._meanwhile = None
         before, self.roster = self.roster, roster
@@ -166,11 +180,14 @@ class Keeper:
 @contextlib.contextmanager
 def _no_cycles() -> Iterator[None]:
     """A reload makes hundreds of thousands of objects, and no cycle. To look for one among all that there is,
-    again and again, takes half as long as the reload itself."""
+    again and again, takes half as long as the reload itself; and afterwards, half a second in which nobody is
+    answered. So what is there then is not looked through any more, and goes when nothing names it."""
+    gc.collect(_YOUNG)
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -113,11 +113,11 @@ def command(file: Path, config: Path, against: Path | None, as_json: bool) -> No
       l4lb replay monday.pcapng -c now.yaml --against planned.yaml
     """
     from l4lb.cli.assembly import machine_key
-    from l4lb.cli.daemon import load
+    from l4lb.cli.configfile import ConfigFile
     from l4lb.control.rehearsal import Rehearsal
     from l4lb.net.captures import CaptureReader
 
-    configs = [load(path) for path in (config, against) if path is not None]
+    configs = [ConfigFile(path).load() for path in (config, against) if path is not None]
     key = machine_key()
     first, *others = [Rehearsal(loaded, key) for loaded in configs]
     second = others[0] if others else None

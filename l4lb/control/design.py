@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from l4lb.control.alike import are_alike
 from l4lb.control.expand import (
     Custom,
+    Expansion,
     FrontendKey,
     LookupCache,
     Surroundings,
     expand,
-    frontend_indices,
     needs_paths,
     no_custom,
 )
@@ -37,12 +38,23 @@ class Design:
     are VIPs that the host is not to have now.
     """
 
-    config: L4Config
+    expansion: Expansion
     slots: SlotRegistry
-    table: Table
     rules: Ruleset
     neighbours: frozenset[tuple[Address, str]]
     withdrawn: frozenset[Address] = frozenset()
+    settled: bool = True
+    """Whether the rules know no marks but those of the table."""
+
+    @property
+    def config(self) -> L4Config:
+        """The configuration."""
+        return self.expansion.config
+
+    @property
+    def table(self) -> Table:
+        """What packets are decided by."""
+        return self.expansion.table
 
     @property
     def vips(self) -> set[Address]:
@@ -68,16 +80,16 @@ class Designer:
         paths: Mapping[Address, Path],
         *,
         flows_of: Callable[[int], int],
-        previous: Table | None = None,
+        previous: Design | None = None,
         ended: Iterable[tuple[Key, OnDown]] = (),
         withdrawn: frozenset[Address] = frozenset(),
         indices: Mapping[FrontendKey, int] | None = None,
     ) -> Design:
-        """The design of `config`; `previous` is the table before it, whose marks stay known.
+        """The design of `config`; `previous` is the one before it, whose marks stay known.
 
         `ended` are backends whose flows shall end, each with how; `withdrawn` VIPs that are given up.
         `flows_of` tells how many flows remember a slot. `indices` are the numbers of frontends where there is
-        no table before it. L4lbError where something has no room, or a backend cannot be reached as its mode
+        no design before it. L4lbError where something has no room, or a backend cannot be reached as its mode
         needs.
         """
         slots.assign(config, flows_of)
@@ -92,13 +104,34 @@ class Designer:
             pool=self.pool,
             custom=self.custom,
         )
-        known = frontend_indices(previous) if previous else indices
-        table = expand(config, slots, around, lookups=self.lookups, indices=known)
+        table = expand(
+            config,
+            slots,
+            around,
+            lookups=self.lookups,
+            indices=indices,
+            previous=previous.expansion if previous else None,
+        )
         listed = list(ended)
         ends = {how: frozenset(slots.slot(*key) for key, end in listed if end is how) for how in OnDown}
         table = replace(table, resets=ends[OnDown.RESET], moves=ends[OnDown.MOVE])
-        rules = describe_rules(table, config.services, self.plan, previous)
-        return Design(config, slots, table, rules, frozenset(_neighbours(config, paths)), withdrawn)
+        expansion = Expansion(config, around, table)
+        settled = previous is None or _have_the_same_rules(previous.expansion, expansion)
+        if previous is not None and previous.settled and settled:
+            rules = previous.rules
+        else:
+            rules = describe_rules(table, config.services, self.plan, previous.table if previous else None)
+        neighbours = frozenset(_neighbours(config, paths))
+        return Design(expansion, slots, rules, neighbours, withdrawn, settled)
+
+
+def _have_the_same_rules(old: Expansion, new: Expansion) -> bool:
+    return (
+        old.around == new.around
+        and are_alike(old.config, new.config)
+        and (old.table.pool, old.table.resets, old.table.moves)
+        == (new.table.pool, new.table.resets, new.table.moves)
+    )
 
 
 def addresses_to_reach(config: L4Config) -> set[Address]:

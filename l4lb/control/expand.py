@@ -10,12 +10,13 @@ The configuration has passed `l4lb.control.conflicts`: nothing overlaps, and eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import NamedTuple, Protocol
 
 from l4lb.control.affinity import affinity_prefix
+from l4lb.control.alike import are_alike
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.replies import Claim, collect_claims, sweep
 from l4lb.control.slots import SlotRegistry
@@ -75,18 +76,24 @@ class _Lookup(NamedTuple):
 
 
 class LookupCache:
-    """The Maglev tables of the last expansion, for a table takes longer to fill than all else here."""
+    """The Maglev tables of the last expansion by service: one takes longer to fill than all else here."""
 
     def __init__(self) -> None:
-        self._tables: dict[_Lookup, bytes] = {}
+        self._tables: dict[str, tuple[_Lookup, bytes]] = {}
 
-    def fill(self, lookups: Sequence[_Lookup], hashing: Hashing) -> list[bytes]:
-        """The tables in order. Those of the last time are taken over, and those not asked for forgotten."""
-        self._tables = {
-            lookup: self._tables[lookup] if lookup in self._tables else _fill_lookup(lookup, hashing)
-            for lookup in lookups
-        }
-        return [self._tables[lookup] for lookup in lookups]
+    def fill(
+        self, lookups: Mapping[str, _Lookup], hashing: Hashing, kept: Iterable[str] = ()
+    ) -> dict[str, bytes]:
+        """The tables of `lookups`. Those of the last time are taken over; those that are not asked for, and
+        are not of the services that are `kept`, are forgotten."""
+        before = self._tables
+        self._tables = {name: before[name] for name in kept if name in before}
+        for name, lookup in lookups.items():
+            known = before.get(name)
+            if known is None or known[0] != lookup:
+                known = lookup, _fill_lookup(lookup, hashing)
+            self._tables[name] = known
+        return {name: self._tables[name][1] for name in lookups}
 
 
 Custom = Callable[[Service], Guard | None]
@@ -115,6 +122,15 @@ class Surroundings:
     custom: Custom = no_custom
 
 
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """A table with all that it was made of, but for the slots."""
+
+    config: L4Config
+    around: Surroundings
+    table: Table
+
+
 def needs_paths(forward: Forward) -> bool:
     """Whether it has to be known how the host reaches the backends."""
     return forward is not Forward.NAT
@@ -128,49 +144,83 @@ def expand(
     lookups: LookupCache | None = None,
     indices: Mapping[FrontendKey, int] | None = None,
     hashing: Hashing = native_hashing,
+    previous: Expansion | None = None,
 ) -> Table:
     """The table of `config`, for whose backends `slots` has slots and `around.pool` addresses.
 
-    `lookups` is kept by the caller from one expansion to the next. Frontends keep the `indices` that they
-    have in the table before (`frontend_indices`): answers marked with them may be on their way.
+    `lookups` is kept by the caller from one expansion to the next. Frontends keep the indices that they had
+    in the table of `previous`, for answers marked with them may be on their way, or without it those of
+    `indices` (`frontend_indices`). What is as it was in `previous` is taken over; `slots` are then a later
+    state of the slots that it was made with.
     """
-    entries = [_expand_backends(config, service, slots, around) for service in config.services]
+    entries = _kept_entries(config, around, previous)
+    fresh = [service for service in config.services if service.name not in entries]
+    backends = {service.name: _expand_backends(config, service, slots, around) for service in fresh}
     tables = (lookups or LookupCache()).fill(
-        [
-            _lookup(service, backends, around.key)
-            for service, backends in zip(config.services, entries, strict=True)
-        ],
+        {service.name: _lookup(service, backends[service.name], around.key) for service in fresh},
         hashing,
+        kept=entries,
     )
+    for service in fresh:
+        entries[service.name] = _entry(service, backends[service.name], tables[service.name], around)
+    services = tuple(entries[service.name] for service in config.services)
+    if previous is not None and previous.around == around and are_alike(previous.config, config):
+        vips, endpoints = previous.table.vips, previous.table.endpoints
+    else:
+        known = frontend_indices(previous.table) if previous else indices or {}
+        vips = _expand_vips(config.services)
+        endpoints = _expand_endpoints(config.services, [entry.backends for entry in services], known)
     new_flows = config.flows.new_flows or config.flows.capacity // _DEFAULT_NEW_FLOWS_S
     return Table(
-        services=tuple(
-            ServiceEntry(
-                name=service.name,
-                scheduler=service.scheduler,
-                backends=backends,
-                lookup=table,
-                forward=service.forward,
-                vips=_vips(service),
-                source_new_flows=service.limits.new_flows or 0,
-                source_flows=service.limits.flows or 0,
-                kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
-                rejects=service.on_no_backend is OnNoBackend.REJECT,
-                affinity_prefix=affinity_prefix(service),
-                affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
-                affinity_group=service.affinity.group if service.affinity else None,
-                one_packet=service.one_packet,
-                custom=around.custom(service),
-            )
-            for service, backends, table in zip(config.services, entries, tables, strict=True)
-        ),
-        vips=_expand_vips(config.services),
-        endpoints=_expand_endpoints(config.services, entries, indices or {}),
+        services=services,
+        vips=vips,
+        endpoints=endpoints,
         replies_seen=around.replies_seen,
         learns=around.learns,
         new_flows=max(1, new_flows // around.workers),
         pool=tuple(address.packed for address in around.pool.addresses),
         gue_port=config.tunnel.port,
+    )
+
+
+def _kept_entries(
+    config: L4Config, around: Surroundings, previous: Expansion | None
+) -> dict[str, ServiceEntry]:
+    """The entries of the services that are what they were, by name."""
+    if previous is None or (previous.around, previous.config.tunnel) != (around, config.tunnel):
+        return {}
+    before = {
+        service.name: (service, entry)
+        for service, entry in zip(previous.config.services, previous.table.services, strict=True)
+    }
+    kept = {}
+    for service in config.services:
+        known, entry = before.get(service.name, (None, None))
+        # The user's own scheduler is no part of the configuration: its module may have been loaded anew.
+        if entry is not None and known == service and entry.custom is around.custom(service):
+            kept[service.name] = entry
+    return kept
+
+
+def _entry(
+    service: Service, backends: tuple[BackendEntry, ...], lookup: bytes, around: Surroundings
+) -> ServiceEntry:
+    return ServiceEntry(
+        name=service.name,
+        scheduler=service.scheduler,
+        backends=backends,
+        lookup=lookup,
+        forward=service.forward,
+        vips=_vips(service),
+        source_new_flows=service.limits.new_flows or 0,
+        source_flows=service.limits.flows or 0,
+        kernel_seed=around.seed if service.on_failure is OnFailure.HASH else None,
+        rejects=service.on_no_backend is OnNoBackend.REJECT,
+        affinity_prefix=affinity_prefix(service),
+        affinity_ms=round(service.affinity.timeout_s * 1000) if service.affinity else 0,
+        affinity_group=service.affinity.group if service.affinity else None,
+        one_packet=service.one_packet,
+        custom=around.custom(service),
     )
 
 

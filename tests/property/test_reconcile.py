@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 
 from l4lb.control.config import parse_config
 from l4lb.control.design import Design, Designer
+from l4lb.control.expand import expand, frontend_indices
 from l4lb.control.member import Admin
 from l4lb.control.pool import AddressPool
 from l4lb.control.roster import Roster
 from l4lb.control.rule_plan import RulePlan
+from l4lb.control.rules import describe_rules
 from l4lb.control.ruleset import render_change, render_install
 from l4lb.control.slots import SlotRegistry
-from l4lb.model import Datapath, L4Config
+from l4lb.model import Datapath, L4Config, Scheduler
 from tests.support.cores import KEY
 from tests.support.nft_table import NftTable
 
@@ -83,8 +86,7 @@ class Gateway:
         """Makes a configuration true; the script that it took."""
         before = self.design
         slots = before.slots.copy() if before else SlotRegistry()
-        previous = before.table if before else None
-        self.design = self.designer.design(config, slots, {}, flows_of=lambda slot: 0, previous=previous)
+        self.design = self.designer.design(config, slots, {}, flows_of=lambda slot: 0, previous=before)
         rules = self.design.rules
         script = render_change(before.rules, rules) if before else render_install(rules)
         self.table.apply(script)
@@ -132,6 +134,40 @@ def test_the_way_to_a_configuration_leaves_no_trace(
     for _ in range(3):
         fresh.carry_out(last)
     assert gateway.seen() == fresh.seen()
+
+
+@st.composite
+def reweighted(draw: st.DrawFn, config: L4Config) -> L4Config:
+    """What checks, slow starts and operators make of a configuration; also nothing at all."""
+    weights = st.sampled_from([0, 1, 1, 2])
+    schedulers = st.sampled_from([Scheduler.MAGLEV, Scheduler.MAGLEV, Scheduler.WEIGHTED_ROUND_ROBIN])
+    changed = [
+        replace(
+            service,
+            scheduler=draw(schedulers),
+            backends=tuple(replace(backend, weight=draw(weights)) for backend in service.backends),
+        )
+        for service in config.services
+    ]
+    return replace(config, services=tuple(changed))
+
+
+@trying
+@given(datapath=datapaths, wanted=st.lists(configs, min_size=1, max_size=3), data=st.data())
+def test_what_is_taken_over_of_the_design_before_is_what_would_be_made_anew(
+    datapath: Datapath, wanted: list[L4Config], data: st.DataObject
+) -> None:
+    gateway = Gateway(datapath)
+    for config in wanted:
+        for step in (config, data.draw(reweighted(config)), data.draw(reweighted(config)), config, config):
+            before = gateway.design
+            gateway.carry_out(step)
+            assert gateway.design is not None
+            made, table = gateway.design, before.table if before else None
+            indices = frontend_indices(table) if table else None
+            anew = expand(step, made.slots, made.expansion.around, indices=indices)
+            assert made.table == anew
+            assert made.rules == describe_rules(anew, step.services, gateway.designer.plan, table)
 
 
 ROSTER = parse_config(

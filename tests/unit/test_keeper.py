@@ -125,3 +125,31 @@ def test_a_report_is_kept_whether_the_change_succeeds_or_not(fails):
     )
     assert not keeper.roster.member("web", A).up
     assert (keeper.roster.member("web", B).state is State.DRAINING) is not fails
+
+
+def test_what_an_operator_changes_is_carried_out_once() -> None:
+    carried: list[int] = []
+
+    async def play() -> None:
+        keeper = Keeper(CONFIG, lambda config, ended, withdrawn: carried.append(len(config.services)))
+        settled = Settles(keeper)
+        following = asyncio.ensure_future(keeper.follow())
+        await keeper.change("weight", {"service": "web", "backend": A, "weight": 3})
+        for _ in range(5):
+            await asyncio.sleep(0)
+        following.cancel()
+        assert settled.times == 1
+
+    asyncio.run(play())
+    assert carried == [1]
+
+
+class Settles:
+    """Counts the rosters that became the true one."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.times = 0
+        keeper.on_settled = self.count
+
+    def count(self) -> None:
+        self.times += 1

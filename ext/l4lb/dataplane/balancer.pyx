@@ -167,14 +167,13 @@ cdef class Balancer:
         cdef NativeTable new = table if isinstance(table, NativeTable) else NativeTable(table, self.compiled)
         new.number_services(&self.core.key)
         self.shared.learn(new)
-        old = self.compiled
-        with nogil:  # who holds it may be waiting for the GIL
+        # Packets wait for this lock, so nothing is done under it that could wait for the GIL.
+        with nogil:
             self.lock()
-        self.core.rules = &new.rules
-        self.compiled = new
-        self.unlock()
+            self.core.rules = &new.rules
+            self.unlock()
+        self.compiled = new  # not before: this lets go of the one that was decided by
         self.slots_end = max(self.slots_end, new.rules.slots_end)
-        del old  # not while the lock is held: it may be a large table
 
     # Decisions -----------------------------------------------------------------------------------
 

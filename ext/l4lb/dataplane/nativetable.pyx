@@ -263,16 +263,27 @@ cdef class NativeTable:
         cdef Rules* old = &previous.rules
         cdef Rules* new = &self.rules
         cdef int before, after
-        places = {s.name: i for i, s in enumerate(previous.source.services)}
-        with nogil:  # who holds it may be waiting for the GIL
-            pthread_mutex_lock(&old.turns)
+        cdef uint32_t pairs = 0
+        cdef uint32_t i
+        cdef int* stayed = <int*>zeros(2 * new.service_count, sizeof(int))
+        places = {s.name: number for number, s in enumerate(previous.source.services)}
         for after, s in enumerate(self.source.services):
             before = places.get(s.name, -1)
             if before >= 0 and same_service(old, before, new, after):
+                stayed[2 * pairs] = before
+                stayed[2 * pairs + 1] = after
+                pairs += 1
+        # New flows wait for this lock, so nothing is done under it that could wait for the GIL.
+        with nogil:
+            pthread_mutex_lock(&old.turns)
+            for i in range(pairs):
+                before = stayed[2 * i]
+                after = stayed[2 * i + 1]
                 new.cursors[after] = old.cursors[before]
                 memcpy(new.currents + new.services[after].first, old.currents + old.services[before].first,
                        new.services[after].count * sizeof(int64_t))
-        pthread_mutex_unlock(&old.turns)
+            pthread_mutex_unlock(&old.turns)
+        PyMem_RawFree(stayed)
 
     cdef number_services(self, const Key* key):
         """Numbers the services for their sources and clients. All balancers have one key, so it is the same each
