@@ -53,7 +53,7 @@ def replace(running) -> None:
 def test_replacements_under_load_fail_no_request_and_break_no_transfer(lab: Lab, datapath):
     with serving(lab, udp=()), balancing(lab, CONFIG.format(datapath=datapath)) as running:
         pid = running.status()["pid"]
-        with transferring(lab, 8001), requesting(lab):
+        with transferring(lab, 8001, pauses=True), requesting(lab):
             wait_for(lambda: running.status()["flows"] >= 17, 10, "the load to begin")
             before = running.status()
             for _ in range(TIMES[datapath]):

@@ -31,8 +31,9 @@ def requesting(lab: Lab) -> Iterator[Process]:
 
 
 @contextmanager
-def transferring(lab: Lab, port: int, *, rate: str = "100M") -> Iterator[Process]:
-    """A transfer at `rate` bits a second through the VIP. Afterwards: every second of it brought bytes."""
+def transferring(lab: Lab, port: int, *, rate: str = "100M", pauses: bool = False) -> Iterator[Process]:
+    """A transfer at `rate` bits a second through the VIP. Afterwards: it did not break, and every second
+    brought bytes unless packets may be kept waiting (`pauses`)."""
     servers = [host.popen(["iperf3", "-s", "-p", str(port)]) for host in lab.backends]
     for host in lab.backends:
         host.wait_listening(port)
@@ -48,4 +49,4 @@ def transferring(lab: Lab, port: int, *, rate: str = "100M") -> Iterator[Process
     answer = json.loads(transfer.output())
     assert answer["end"]["sum_sent"]["bytes"] > 1_000_000
     *whole, _ = answer["intervals"]
-    assert all(interval["sum"]["bytes"] > 0 for interval in whole), answer
+    assert pauses or all(interval["sum"]["bytes"] > 0 for interval in whole), answer
