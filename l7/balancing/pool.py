@@ -174,11 +174,17 @@ class Pool:
         failures = judge.failures + 1
         if not judge.observe(int(is_ok), int(not is_ok), now_s):
             return
-        if not self._may_eject(now_s):
-            return
-        server.ejected_until_s = judge.out_until_s or 0.0
+        until_s = judge.out_until_s or 0.0
         times = "1 request" if failures == 1 else f"{failures} requests in a row"
-        server.why = f"{times} failed; tried again in {server.ejected_until_s - now_s:g} s"
+        self.eject(server, f"{times} failed; tried again in {until_s - now_s:g} s", until_s, now_s)
+
+    def eject(self, server: Server, why: str, until_s: float, now_s: float) -> None:
+        """Takes a backend out until then, as far as it may be: what requests of this worker or of another one
+        have found."""
+        if until_s <= max(now_s, server.ejected_until_s) or not self._may_eject(now_s):
+            return
+        server.ejected_until_s = until_s
+        server.why = why
         self._refresh(now_s)
         if self._on_ejection:
             self._on_ejection(Ejection(self.name, server.name, server.why, server.ejected_until_s))

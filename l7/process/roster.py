@@ -43,6 +43,8 @@ class Member:
     """What its name resolves to, without those that checks found down."""
     ejections: dict[int, tuple[str, float]] = field(default_factory=dict)
     """Workers (by process) whose own requests took it out: why, and until when."""
+    ejected_before: tuple[str, float] | None = None
+    """The same of an earlier generation, whose workers' word holds for those that come."""
 
     @property
     def key(self) -> Key:
@@ -57,6 +59,12 @@ class Member:
     def ejected(self, now_s: float) -> list[str]:
         """Why workers use it no more, of those that do not."""
         return [why for why, until_s in self.ejections.values() if now_s < until_s]
+
+    @property
+    def last_ejection(self) -> tuple[str, float] | None:
+        """Of those that are known the one that lasts longest; it may be over."""
+        known = [*self.ejections.values(), *([self.ejected_before] if self.ejected_before else [])]
+        return max(known, key=lambda one: one[1], default=None)
 
     @property
     def state(self) -> str:
@@ -172,6 +180,10 @@ class Roster:
         changed = member.up is not up
         if changed or member.since_s is None:
             member.up, member.why, member.since_s = up, why, now_s
+        if changed and up:
+            # Workers acquit it, too.
+            member.ejections.clear()
+            member.ejected_before = None
         return changed
 
     def _configured(self, pool: str, backend: str) -> Backend | None:
@@ -188,6 +200,10 @@ class Roster:
             if member.spare is not None:
                 yield member.arrival()
             yield from member.messages()
+            if member.last_ejection is not None:
+                why, until_s = member.last_ejection
+                names = {"pool": member.pool, "backend": member.backend.name}
+                yield {"do": "eject", **names, "why": why, "until_s": until_s}
 
     # -- handing on
 
@@ -208,6 +224,7 @@ class Roster:
                     "why": member.why,
                     "since_s": member.since_s,
                     "endpoints": member.endpoints,
+                    "ejected": member.last_ejection,
                 }
                 for member in self.members()
             ],
@@ -230,6 +247,7 @@ class Roster:
             member.admin = Admin(entry["admin"])
             member.up, member.why, member.since_s = entry["up"], entry["why"], entry["since_s"]
             member.endpoints = [(host, port) for host, port in entry["endpoints"]]
+            member.ejected_before = tuple(entry["ejected"]) if entry.get("ejected") else None
             if member.backend.weight == entry["configured"]:
                 member.weight = entry["weight"]
         for pool, backend in dumped["removed"]:

@@ -248,6 +248,7 @@ class _Steward:
                 log(f"backend {event}", pool=pool, backend=backend, worker=link.number, why=why)
                 if member is not None and event == "ejected":
                     member.ejections[link.pid] = why, float(message["until_s"])
+                    self._state_is_old = True
                 elif member is not None:
                     member.ejections.pop(link.pid, None)
             case {"event": "gone"}:
@@ -362,6 +363,8 @@ class _Steward:
         number = next(self._numbers)
         waiting: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._asked[number] = waiting
+        if self._state_is_old:
+            self._hand_on()
         self._master.send({"ask": "reload", "id": number, "dry_run": dry_run})
         try:
             answer = await asyncio.wait_for(waiting, _RELOAD_TIMEOUT_S)

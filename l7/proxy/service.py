@@ -214,6 +214,8 @@ class Proxy:
         elif do == "endpoints":
             pool.set_endpoints(server, [(host, port) for host, port in message["addresses"]], now_s)
             server.idle.close_kept()
+        elif do == "eject":
+            pool.eject(server, message["why"], message["until_s"], now_s)
         elif do == "state":
             if message.get("weight") is not None and message["weight"] != server.weight:
                 pool.set_weight(server, message["weight"], now_s)

@@ -241,6 +241,28 @@ def test_a_stop_answers_what_was_asked(site, proxy):
     assert not proxy.socket.exists()
 
 
+def test_a_backend_that_requests_found_broken_stays_out_over_reload_and_replacement(site, origins):
+    broken = origins[0].endpoint
+    proxy = site.start_proxy(config(site, *origins, passive={"failures": 1, "inhibit": "1m"}))
+    origins[0].stop(signal.SIGKILL)
+
+    def ejected_by() -> int:
+        return int(proxy.backends()[broken]["ejected_by"])
+
+    with clients(site.address, PORT) as load:
+        wait_for(lambda: ejected_by() == 2, 10, "both workers to find it")
+    asked = proxy.backends()[broken]["failed"]
+    proxy.reload()
+    wait_for(lambda: ejected_by() == 2, 10, "the next workers to know")
+    proxy.send(signal.SIGUSR2)
+    proxy.wait_generation(3)
+    wait_for(lambda: ejected_by() == 2, 10, "those of the next program to know")
+    with clients(site.address, PORT) as load:
+        load.wait_more(50)
+    assert load.failures == []
+    assert proxy.backends()[broken]["failed"] == asked
+
+
 def ask_on(site: Site, port: int, count: int) -> list[socket.socket]:
     """Connections with a request each, which somebody may accept one day."""
     made = [socket.create_connection((site.address, port), timeout=10) for _ in range(count)]

@@ -164,6 +164,18 @@ def test_passive_checks_never_take_the_last_or_more_than_their_share():
     assert names(two, 4) == {"10.0.0.2:80"}
 
 
+def test_what_others_found_takes_a_backend_out_as_far_as_it_may_be():
+    api = pool(backend(1), backend(2))
+    first, second = api.servers
+    api.eject(first, "failed there", 10.0, 0.0)
+    api.eject(second, "failed there", 20.0, 0.0)
+    assert names(api, 4, 9.0) == {second.name}
+    assert (first.why, second.ejected_until_s) == ("failed there", 0.0)
+    assert names(api, 4, 10.0) == {first.name, second.name}
+    api.eject(first, "long ago", 9.0, 10.0)
+    assert names(api, 4, 10.0) == {first.name, second.name}
+
+
 def test_an_active_check_that_finds_it_up_ends_the_ejection():
     api = pool(passive=PassiveCheck(failures=1, inhibit_s=1000))
     first = api.servers[0]

@@ -161,3 +161,16 @@ def test_ejections_end_by_time():
     member.ejections[100] = "5 requests failed", 10.0
     member.ejections[200] = "5 requests failed", 20.0
     assert [len(member.ejected(now_s)) for now_s in (5.0, 15.0, 25.0)] == [2, 1, 0]
+
+
+def test_an_ejection_is_handed_on_until_a_check_finds_the_backend_up():
+    roster, successor = Roster(config()), Roster(config())
+    member = roster.member("web", "10.0.0.1:80")
+    member.ejections[100] = "5 requests failed", 10.0
+    member.ejections[200] = "6 requests failed", 20.0
+    successor.restore(roster.dump())
+    ejected = {"do": "eject", "pool": "web", "backend": "10.0.0.1:80"}
+    assert {**ejected, "why": "6 requests failed", "until_s": 20.0} in successor.all_messages()
+    for up in (False, True):
+        successor.report(member.key, up=up, why="asked", now_s=5.0)
+    assert "eject" not in {message["do"] for message in successor.all_messages()}
