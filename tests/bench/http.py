@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tests.bench import http_proxies
+from tests.bench import http_proxies, quota
 from tests.bench.errors import BenchError
 from tests.bench.http_proxies import HOST, Proxy
 from tests.bench.report import Better, Measure, Target
@@ -27,6 +29,9 @@ NEEDS_LAB = True
 NGINX, HAPROXY, OURS, OURS_2 = "nginx", "haproxy", "ours", "ours-2-workers"
 SIZES = {"10K": 10 << 10, "1M": 1 << 20}
 IDLE = 1000
+WEBSOCKETS, WEBSOCKETS_QUICK = 10_000, 1000
+WORKER_SHARE = 0.15
+"""Of a core, which each worker has where one is compared with two."""
 MILLION = 1_000_000
 
 
@@ -80,6 +85,9 @@ def run(settings: Settings) -> list[Measure]:
         pem = http_proxies.certificate(folder)
         http_proxies.start_web(host, folder, SIZES)
         proxies = {proxy.name: proxy for proxy in http_proxies.serving(makers, host, folder, pem, 100)}
+        # Here, where no connection has left memory behind that others could use again.
+        http_proxies.start_echo(host)
+        measures += _websockets(host, proxies, settings)
         case = Case("100-routes", path="/small")
         measures += _measures(case, _measure(host, proxies, direct, case, settings))
     return measures
@@ -153,11 +161,17 @@ def _targets(target: Target | None) -> tuple[Target, ...]:
 
 
 def _two_workers(host: Host, one: Proxy, two: Proxy, settings: Settings) -> list[Measure]:
+    """Two workers by one, each held to a part of a core: else wrk and the backend want what the second worker
+    needs, and the machine is measured."""
+    if not quota.is_possible():
+        progress("bench: two workers are not compared: there are no control groups with a quota\n")
+        return []
     case = Case("two-workers", rate=Target(1.7, of=OURS))
     sides = {OURS_2: two, OURS: one}
     ways = {name: _way(host, proxy, case, settings.seconds) for name, proxy in sides.items()}
-    rates = alternate(ways, settings.runs, f"{case.name},")["per_s"]
-    name = f"requests_per_s/{case.name}"
+    with quota.limited([pid for proxy in sides.values() for pid in proxy.workers()], WORKER_SHARE):
+        rates = alternate(ways, settings.runs, f"{case.name},")["per_s"]
+    name = f"requests_per_s/{case.name}, each {WORKER_SHARE:.0%} of a core"
     return [Measure(name, "requests/s", "more", rates[OURS_2], {OURS: rates[OURS]}, _targets(case.rate))]
 
 
@@ -172,6 +186,35 @@ def _memory(host: Host, proxies: Mapping[str, Proxy], settings: Settings) -> lis
     return [
         *measures,
         _beside("grown_mib_per_million_requests", "MiB", "less", grown, Target(2, sense="at_most")),
+    ]
+
+
+def _websockets(host: Host, proxies: Mapping[str, Proxy], settings: Settings) -> list[Measure]:
+    """Memory of a WebSocket that says nothing, of many through one worker; then each has to echo."""
+    count = min(WEBSOCKETS_QUICK if settings.quick else WEBSOCKETS, http_proxies.most_clients())
+    kib, per_s = {}, {}
+    for name, proxy in proxies.items():
+        progress(f"bench: {count} WebSockets through {name}\n")
+        before = proxy.resident_mib()
+        argv = [sys.executable, "-m", "tests.bench.websockets", "open", str(proxy.port), str(count)]
+        process = host.popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            took_s = process.stdout.readline()
+            if not took_s:
+                raise BenchError(f"{name}: {count} WebSockets could not be opened")
+            kib[name] = _series((proxy.resident_mib() - before) * 1024 / count)
+            process.stdin.write("echo\n")
+            process.stdin.flush()
+            echoed = process.stdout.readline()
+        finally:
+            process.stop()
+        if echoed != f"{count}\n":
+            raise BenchError(f"{name}: {echoed.strip() or 'none'} of {count} WebSockets echoed")
+        per_s[name] = _series(count / float(took_s))
+    return [
+        _beside(f"idle_websocket_kib/{count}", "KiB a connection", "less", kib, Target(20, sense="at_most")),
+        _beside(f"websockets_opened_per_s/{count}", "connections/s", "more", per_s, None),
     ]
 
 

@@ -6,6 +6,8 @@ keeps connections to the backend, and writes an access log to a file."""
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from pathlib import Path
 import trustme
 
 from l4lb.net.client import Client
+from tests.bench import websockets
 from tests.bench.usage import cpu_seconds, resident_mib
 from tests.support.lab import ROOT, Host, Process, wait_for
 
@@ -20,11 +23,16 @@ BACKEND = "127.0.0.1:8080"
 HOST = "www.example.com"
 KEPT = 64
 """Connections to the backend that a proxy keeps."""
-CONNECTIONS = 4000
+OPEN_FILES = 65_536
+"""Of each process, where that is allowed: ten thousand WebSockets are twice as many. nginx is given room for
+so many connections also where it is not: with a sixteenth left it closes those that have not asked yet."""
+_SPARE_FILES = 200
+"""Those that are no connection of a client or to a backend."""
+ECHO = "127.0.0.1:8081"
+"""Where `tests.bench.websockets` serves."""
 
 _NGINX = """
 worker_processes {workers};
-worker_rlimit_nofile 65536;
 error_log stderr crit;
 pid {folder}/nginx.pid;
 daemon off;
@@ -32,6 +40,7 @@ events {{ worker_connections {connections}; }}
 http {{
     access_log {folder}/nginx.log combined buffer=64k flush=1s;
     keepalive_requests 1000000000;
+    map $http_upgrade $to_backend {{ default upgrade; '' ''; }}
     upstream api {{ server {backend}; keepalive {kept}; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port} reuseport backlog=4096;
@@ -45,6 +54,14 @@ http {{
         proxy_set_header Host $host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
         proxy_set_header X-Forwarded-Proto $scheme;
+        location {ws} {{
+            proxy_pass http://{echo};
+            proxy_set_header Host $host;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection $to_backend;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+        }}
         {locations}
     }}
 }}
@@ -53,7 +70,7 @@ http {{
 _HAPROXY = """
 global
     nbthread {workers}
-    maxconn {connections}
+    maxconn {clients}
     log stdout format raw local0
     tune.ssl.default-dh-param 2048
 defaults
@@ -69,9 +86,13 @@ frontend web
     bind 127.0.0.1:{port} backlog 4096
     bind 127.0.0.1:{tls_port} ssl crt {certificate} backlog 4096
     http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]
+    use_backend echo if {{ path {ws} }}
     {routes}
 backend api
     server b1 {backend} pool-max-conn {kept}
+backend echo
+    timeout tunnel 1h
+    server e1 {echo}
 """
 
 _OURS = """
@@ -85,14 +106,15 @@ l7:
   access_log: {{path: {folder}/access.log}}
   limits: {{requests_per_connection: 1000000000}}
   routes:
+    - {{match: {{host: {host}, path: {{exact: {ws}}}}}, pool: echo}}
 {routes}
   pools:
     api: {{backends: ["{backend}"], max_idle: {kept}}}
+    echo: {{backends: ["{echo}"]}}
 """
 
 _WEB = """
 worker_processes 1;
-worker_rlimit_nofile 65536;
 error_log stderr crit;
 pid {folder}/web.pid;
 daemon off;
@@ -119,6 +141,8 @@ class Proxy:
     port: int
     tls_port: int
     processes: Callable[[], Sequence[int]]
+    workers: Callable[[], Sequence[int]] = tuple
+    """Those that carry connections; of ours alone."""
 
     def cpu_s(self) -> float:
         """Processor time that it has used so far."""
@@ -143,8 +167,32 @@ def start_web(host: Host, folder: Path, sizes: dict[str, int]) -> None:
     www.mkdir()
     for name, size in sizes.items():
         (www / name).write_bytes(b"x" * size)
-    text = _WEB.format(folder=folder, backend=BACKEND, connections=CONNECTIONS, small="small", body="x" * 100)
+    text = _WEB.format(
+        folder=folder,
+        backend=BACKEND,
+        connections=OPEN_FILES,
+        small="small",
+        body="x" * 100,
+    )
     _start_nginx(host, folder / "web.conf", text, 8080)
+
+
+def start_echo(host: Host) -> None:
+    """The WebSocket server behind all of them."""
+    argv = [sys.executable, "-m", "tests.bench.websockets", "serve", ECHO.rpartition(":")[2]]
+    process = host.popen(argv, log="echo.log")
+    host.wait_listening(int(ECHO.rpartition(":")[2]), process=process)
+
+
+def most_clients() -> int:
+    """Clients that a proxy can have at once, by the open files that this process and those that it starts may
+    have from now on."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # what root may, unless it was taken from it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(hard, OPEN_FILES), max(hard, OPEN_FILES)))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return (min(hard, OPEN_FILES) - _SPARE_FILES) // 2
 
 
 def nginx(host: Host, folder: Path, certificate: Path, routes: int = 1, workers: int = 1) -> Proxy:
@@ -153,8 +201,10 @@ def nginx(host: Host, folder: Path, certificate: Path, routes: int = 1, workers:
     text = _NGINX.format(
         workers=workers,
         folder=folder,
-        connections=CONNECTIONS,
+        connections=OPEN_FILES,
         backend=BACKEND,
+        echo=ECHO,
+        ws=websockets.PATH,
         kept=KEPT,
         host=HOST,
         port=8001,
@@ -171,8 +221,10 @@ def haproxy(host: Host, folder: Path, certificate: Path, routes: int = 1, worker
     paths = [f"use_backend api if {{ path_beg /p{i}/ }}" for i in range(routes - 1)]
     text = _HAPROXY.format(
         workers=workers,
-        connections=CONNECTIONS,
+        clients=most_clients(),
         backend=BACKEND,
+        echo=ECHO,
+        ws=websockets.PATH,
         kept=KEPT,
         port=8002,
         tls_port=8102,
@@ -196,7 +248,10 @@ def ours(host: Host, folder: Path, certificate: Path, routes: int = 1, workers: 
     text = _OURS.format(
         workers=workers,
         folder=mine,
+        host=HOST,
         backend=BACKEND,
+        echo=ECHO,
+        ws=websockets.PATH,
         kept=KEPT,
         port=port,
         tls_port=port + 100,
@@ -215,7 +270,11 @@ def ours(host: Host, folder: Path, certificate: Path, routes: int = 1, workers: 
         return False
 
     wait_for(is_ready, 20, "l7lb to be ready")
-    return Proxy(name, port, port + 100, lambda: _tree(process.pid))
+
+    def pids() -> list[int]:
+        return [int(row["pid"]) for row in Client(socket).get("/status")["workers"]]
+
+    return Proxy(name, port, port + 100, lambda: _tree(process.pid), pids)
 
 
 def _start_nginx(host: Host, file: Path, text: str, port: int) -> Process:

@@ -185,3 +185,15 @@ def test_reload() -> None:
         assert found[f"reload_s/{change}"]["ours"] > 0
         assert found[f"slowest/{change}"]["peers"].keys() == {"quiet"}
         assert found[f"lost/{change}"]["ours"] == 0
+
+
+@pytest.mark.root
+@pytest.mark.usefixtures("no_lab_left")
+def test_l7() -> None:
+    found = measures("l7")
+    beside = {name: measure for name, measure in found.items() if "two-workers" not in name}
+    for measure in beside.values():
+        assert measure["peers"].keys() == {"nginx", "haproxy"}
+    # That all of them echoed is a condition of the figure.
+    assert [name for name in found if name.startswith("idle_websocket_kib/")]
+    assert found["requests_per_s/keep-alive"]["ours"] > 0
