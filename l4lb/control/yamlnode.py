@@ -16,7 +16,6 @@ the text nests, hides tags and aliases behind its result, and takes six times as
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import yaml
@@ -92,17 +91,13 @@ def parse_yaml(text: str, source: str) -> Node | None:
         )
     builder = _Builder(source, _end(text))
     try:
-        for event in _events(text):
+        for event in yaml.parse(text, Loader=yaml.CSafeLoader):
             builder.add(event)
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, text, source, builder.path()) from None
     except yaml.YAMLError as error:
         raise error_at(source, 1, 1, "", f"is not YAML: {error}") from None
     return builder.root
-
-
-def _events(text: str) -> Iterator[Event]:
-    yield from yaml.parse(text, Loader=yaml.CSafeLoader)
 
 
 class _Builder:
@@ -128,10 +123,11 @@ class _Builder:
         return path
 
     def add(self, event: Event) -> None:
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, ScalarEvent):  # four of five are
             if event.anchor is not None or event.tag is not None:
                 raise self._extra(event)
-            self._place(Scalar(event.value, not event.style, *self._position(event)))
+            line, column = self._position(event)
+            self._place(Scalar(event.value, not event.style, line, column))
         elif isinstance(event, SequenceStartEvent | MappingStartEvent):
             if event.anchor is not None or event.tag is not None:
                 raise self._extra(event)
@@ -154,7 +150,10 @@ class _Builder:
 
     def _position(self, event: Event) -> tuple[int, int]:
         mark = event.start_mark
-        return min((mark.line + 1, mark.column + 1), self._end) if mark else (1, 1)
+        if mark is None:
+            return 1, 1
+        here = mark.line + 1, mark.column + 1
+        return here if here[0] < self._end[0] else min(here, self._end)
 
     def _awaits_key(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1], Mapping) and self._keys[-1] is None

@@ -111,8 +111,7 @@ def _reload(
     def measure() -> Sample:
         changed = copy.deepcopy(config)
         change(changed, number())
-        if change is _nothing:
-            _command(lab, config)
+        _command(lab, config)
         ours.write_config(lab, changed)
         with pulse.pulsing(lab.client, ours.VIP, pulse.PORT) as stream:
             began, used = time.monotonic(), cpu_seconds(pid)
