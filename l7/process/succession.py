@@ -143,6 +143,8 @@ class Succession:
         self.heard_s = time.monotonic()
         self.retry_s = None
         took_s = self._took_s = round(self.heard_s - coming.began_s, 3)
+        # First: the workers that leave look whether their sockets are given up.
+        self.estate.settle(coming.provision, coming.generation.blueprint)
         if before is not None:
             before.due.clear()
             before.signal_workers(signal.SIGQUIT)
@@ -156,7 +158,6 @@ class Succession:
             before.last_words = {"do": "retire", "ids": coming.asked_by, "answer": answer}
             before.steward_until_s = self.heard_s + _LEAVE_TIMEOUT_S
             self.leaving.append(before)
-        self.estate.settle(coming.provision, coming.generation.blueprint)
         self.current.tell_steward({"do": "lead", "state": self.estate.state})
         self.carry_counts()
         self.tell_of_children()

@@ -310,6 +310,18 @@ def test_a_listener_that_goes_answers_those_who_were_not_accepted_yet(site, orig
         ask_on(site, PORT + 1, 1)
 
 
+def test_a_listener_that_goes_under_load_resets_nobody(site, origins):
+    settings = config(site, *origins)
+    settings["listeners"].append({"name": "more", "listen": f"{site.address}:{PORT + 1}"})
+    proxy = site.start_proxy(settings)
+    with clients(site.address, PORT + 1, per_connection=1) as load:
+        load.wait_more(200)
+        proxy.write(config(site, *origins))
+        proxy.reload()
+        wait_for(lambda: load.failures, 10, "the listener to be gone")
+    assert {failure.split(":")[0] for failure in load.failures} == {"ConnectionRefusedError"}
+
+
 def test_a_second_daemon_is_refused(site, proxy):
     done = run_command("--socket", str(proxy.socket), "run", "-c", str(proxy.config), check=False)
     assert done.returncode == 1 and "a daemon is running already" in done.stderr
