@@ -26,7 +26,8 @@ DEFAULTS = Settings(runs=5, seconds=3.0)
 QUICK = Settings(runs=1, seconds=1.0, quick=True)
 NEEDS_LAB = True
 
-NGINX, HAPROXY, OURS, OURS_2 = "nginx", "haproxy", "ours", "ours-2-workers"
+NGINX, HAPROXY, OURS = "nginx", "haproxy", "ours"
+ONE, TWO = "one-worker", "two-workers"
 SIZES = {"10K": 10 << 10, "1M": 1 << 20}
 IDLE = 1000
 WEBSOCKETS, WEBSOCKETS_QUICK = 10_000, 1000
@@ -166,13 +167,13 @@ def _two_workers(host: Host, one: Proxy, two: Proxy, settings: Settings) -> list
     if not quota.is_possible():
         progress("bench: two workers are not compared: there are no control groups with a quota\n")
         return []
-    case = Case("two-workers", rate=Target(1.7, of=OURS))
-    sides = {OURS_2: two, OURS: one}
+    case = Case("two-workers", rate=Target(1.7, of=ONE))
+    sides = {TWO: two, ONE: one}
     ways = {name: _way(host, proxy, case, settings.seconds) for name, proxy in sides.items()}
     with quota.limited([pid for proxy in sides.values() for pid in proxy.workers()], WORKER_SHARE):
         rates = alternate(ways, settings.runs, f"{case.name},")["per_s"]
     name = f"requests_per_s/{case.name}, each {WORKER_SHARE:.0%} of a core"
-    return [Measure(name, "requests/s", "more", rates[OURS_2], {OURS: rates[OURS]}, _targets(case.rate))]
+    return [Measure(name, "requests/s", "more", rates[TWO], {ONE: rates[ONE]}, _targets(case.rate))]
 
 
 def _memory(host: Host, proxies: Mapping[str, Proxy], settings: Settings) -> list[Measure]:

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _V1, _V2 = Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")
-_PERIOD_US = 10_000
-"""Short, so that who has used up its part waits for milliseconds."""
+_PERIOD_US = 100_000
+"""The kernel's own. In a shorter one the clock's ticks are too coarse for a small part."""
 
 
 def is_possible() -> bool:
