@@ -179,14 +179,16 @@ class Keeper:
 
 @contextlib.contextmanager
 def _no_cycles() -> Iterator[None]:
-    """A reload makes hundreds of thousands of objects, and no cycle. To look for one among all that there is,
-    again and again, takes half as long as the reload itself; and afterwards, half a second in which nobody is
-    answered. So what is there then is not looked through any more, and goes when nothing names it."""
+    """A reload makes hundreds of thousands of objects, and hardly a cycle. To look for one among all that
+    there is, again and again, takes half as long as the reload itself; and afterwards half a second in which
+    nobody is answered. So it is looked for once, among what is new, and never again in what is then there:
+    that goes when nothing names it."""
     gc.collect(_YOUNG)
     gc.disable()
     try:
         yield
     finally:
+        gc.collect(_YOUNG)
         gc.freeze()
         gc.enable()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +14,7 @@ from l4lb.cli.keeper import Keeper
 from l4lb.control.config import parse_config
 from l4lb.control.roster import State
 from l4lb.errors import L4lbError
+from l4lb.model import L4Config
 
 A, B = "10.2.0.11:80", "10.2.0.12:80"
 CONFIG = parse_config(
@@ -153,3 +156,21 @@ class Settles:
 
     def count(self) -> None:
         self.times += 1
+
+
+def test_a_reload_leaves_no_cycle_behind_and_the_collector_at_work() -> None:
+    cycles: list[weakref.ref[Settles]] = []
+
+    def load() -> L4Config:
+        one = Settles(Keeper(CONFIG, lambda config, ended, withdrawn: None))
+        one.itself = one
+        cycles.append(weakref.ref(one))
+        return CONFIG
+
+    keeper = Keeper(CONFIG, lambda config, ended, withdrawn: None)
+    asyncio.run(keeper.reload(load, dry_run=False))
+    try:
+        assert cycles[0]() is None
+        assert gc.isenabled()
+    finally:
+        gc.unfreeze()
