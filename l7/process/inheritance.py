@@ -28,6 +28,8 @@ def dump_generation(generation: Generation) -> Json:
     return {
         "ledger": generation.ledger.dump(),
         "steward": generation.steward.pid if generation.steward else None,
+        # Told to be carried, which its steward may have done already: it says so on its channel.
+        "is_carried": generation.is_carried,
         "workers": [[child.number, child.pid] for child in generation.workers.values()],
     }
 
@@ -42,6 +44,7 @@ def load_generation(dumped: Json, descriptors: Mapping[str, int], belongings: Be
     """The generation again; its processes go on, but cannot be replaced by others like them."""
     counters = descriptors[f"{_COUNTERS}{dumped['ledger']['number']}"]
     generation = Generation(Ledger.load(dumped["ledger"], counters), None, belongings)
+    generation.is_carried = dumped.get("is_carried", False)
     if dumped["steward"] is not None:
         generation.steward = _child(dumped["steward"], descriptors)
     for number, pid in dumped["workers"]:

@@ -101,6 +101,17 @@ def test_the_program_is_replaced_without_loss(site, proxy, origins):
     assert proxy.status()["counters"]["requests"] == sum(origin.counts()["requests"] for origin in origins)
 
 
+def test_a_replacement_right_behind_a_reload_counts_nothing_twice(site, proxy, origins):
+    with clients(site.address, PORT) as load:
+        load.wait_more(50)
+    for generation in (3, 5, 7, 9):
+        proxy.reload()
+        proxy.send(signal.SIGUSR2)
+        proxy.wait_generation(generation)
+        wait_for(lambda: not proxy.status()["leaving_generations"], 10, "the old workers to end")
+    assert proxy.status()["counters"]["requests"] == sum(origin.counts()["requests"] for origin in origins)
+
+
 def test_a_wrong_file_changes_nothing(site, proxy):
     generation = proxy.status()["generation"]
     with clients(site.address, PORT) as load:

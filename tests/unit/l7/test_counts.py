@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 from ipaddress import ip_address
+from pathlib import Path
 
 from l7.counters import BackendColumn, RouteColumn
 from l7.model import Backend, BackendAddress, L7Config, Match, Pool, Respond, Route
 from l7.process.counts import Ledger, count
 from l7.process.exposition import Cost, render_metrics
+from l7.process.generation import Generation
+from l7.process.inheritance import descriptors_of, dump_generation, load_generation
+from l7.process.kit import Belongings
+from l7.process.sockets import Sockets
 from l7.proxy.layout import Layout
+
+with socket.socket() as _admin:
+    BELONGINGS = Belongings(
+        Path("lb.yaml"), Path("l7lb.sock"), 0.0, Sockets(), _admin, None, lambda: iter(())
+    )
 
 COST = Cost("worker 0", 7, 1.5, 1 << 20)
 
@@ -109,3 +121,14 @@ def test_every_metric_is_described_once_and_its_samples_stand_together():
             current = line.split()[2]
         elif not line.startswith("#"):
             assert line.startswith(current)
+
+
+def test_what_is_being_carried_is_not_carried_again_by_the_next_program():
+    _, ledger = make(1, "10.0.0.1")
+    leaving = Generation(ledger, None, BELONGINGS, is_carried=True)
+    descriptors = {name: os.dup(number) for name, number in descriptors_of(leaving).items()}
+    dumped = json.loads(json.dumps(dump_generation(leaving)))
+    assert load_generation(dumped, descriptors, BELONGINGS).is_carried
+    del dumped["is_carried"]  # what a program before it says nothing of
+    descriptors = {name: os.dup(number) for name, number in descriptors_of(leaving).items()}
+    assert not load_generation(dumped, descriptors, BELONGINGS).is_carried
