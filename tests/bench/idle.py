@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from tests.bench import many, ours, peers
 from tests.bench.report import Measure, Target
@@ -91,7 +92,10 @@ def _measure_watching(settings: Settings) -> list[Measure]:
     """With backends that are watched: by how flows begin, and by TCP every 5 s as well."""
     services, backends = (5, 100) if settings.quick else (50, 100)
     passive = {"passive": {"failures": 3, "inhibit": "10s", "longest": "1m"}}
-    kinds = {"passive": passive, "checked": {**passive, "health": {"type": "tcp", "interval": "5s"}}}
+    kinds: dict[str, dict[str, Any]] = {
+        "passive": passive,
+        "checked": {**passive, "health": {"type": "tcp", "interval": "5s"}},
+    }
     measures = []
     for kind, more in kinds.items():
         with Lab(unique_prefix("bench"), backends=1) as lab:
