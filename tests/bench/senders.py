@@ -17,16 +17,19 @@ _PROGRAMS = ROOT / "build" / "bench"
 _END_TIMEOUT_S = 10.0
 
 
-def build(name: str) -> Path:
-    """The program of `NAME.c`, compiled if it or the header that all share is newer."""
+def build(name: str, *, static: bool = False) -> Path:
+    """The program of `NAME.c`, compiled if it or the header that all share is newer.
+
+    `static` for a machine with other libraries."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         raise BenchError("no C compiler: run ./scripts/setup")
-    program, source = _PROGRAMS / name, _SOURCES / f"{name}.c"
+    program, source = _PROGRAMS / (f"{name}-static" if static else name), _SOURCES / f"{name}.c"
     newest = max(file.stat().st_mtime for file in (source, _SOURCES / "pace.h"))
     if not program.exists() or program.stat().st_mtime < newest:
         program.parent.mkdir(parents=True, exist_ok=True)
-        command = [compiler, "-O2", "-Wall", "-o", str(program), str(source)]
+        options = ["-O2", "-Wall", *(["-static"] if static else [])]
+        command = [compiler, *options, "-o", str(program), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             raise BenchError(f"{source.name} does not compile: {done.stderr.strip()}")

@@ -1,14 +1,25 @@
-"""IPVS as oracle: the same connections, the same weights, the same shares. docs/ipvs.md has the
-differences."""
+"""IPVS as oracle: the same connections, the same weights, the same shares; the same when a backend is
+drained, removed or dead. docs/ipvs.md has the differences.
+
+A story is played to IPVS, all of them one after the other, and then to l4lb."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
 import pytest
 
-from tests.support.vm.lab import VmLab, wait_until
-from tests.support.vm.traffic import Connections, balanced, connections, ipvs, rotations, set_ipvs
+from tests.support.vm.lab import VmLab
+from tests.support.vm.traffic import Connections, Ipvs, balanced, connections, ipvs, rotations
 
 B1, B2 = "10.2.0.11", "10.2.0.12"
+ARRIVALS = Path(__file__).parent / "recordings" / "arrivals.txt"
+LEVEL, TILTED = {B1: 1, B2: 1}, {B1: 3, B2: 1}
 SCHEDULERS = {
     "rr": "round-robin",
     "wrr": "weighted-round-robin",
@@ -17,156 +28,204 @@ SCHEDULERS = {
 }
 
 
-def both(lab: VmLab, scheduler: str, weights: dict[str, int], story) -> tuple:
-    """What a story of connections gives by IPVS and by l4lb."""
-    lab.through_gateway()
-    with ipvs(lab, scheduler, weights), connections(lab) as told:
-        theirs = story(told)
-    lab.balance(balanced(SCHEDULERS[scheduler], weights))
-    with connections(lab) as told:
-        ours = story(told)
-    return theirs, ours
+class Side(Protocol):
+    """A balancer: with a service that nobody has a connection to, and with that service changed."""
+
+    def serve(self, scheduler: str, weights: Mapping[str, int]) -> None: ...
+
+    def change(self, scheduler: str, weights: Mapping[str, int]) -> None: ...
 
 
-def open_many(count: int):
-    def story(told: Connections) -> list[str]:
-        return [told.open(number) for number in range(count)]
+class Theirs:
+    """IPVS."""
 
-    return story
+    def __init__(self, peer: Ipvs) -> None:
+        self._peer = peer
 
+    def serve(self, scheduler: str, weights: Mapping[str, int]) -> None:
+        self._peer.serve(scheduler, weights)
 
-def test_round_robin_goes_round_alike(lab: VmLab) -> None:
-    theirs, ours = both(lab, "rr", {B1: 1, B2: 1}, open_many(8))
-    assert tuple(ours) in rotations(theirs)
-
-
-@pytest.mark.parametrize(("first", "second"), [(1, 1), (3, 1), (2, 3), (5, 2)])
-def test_weighted_round_robin_shares_exactly_alike(lab: VmLab, first: int, second: int) -> None:
-    rounds = 2 * (first + second)
-    theirs, ours = both(lab, "wrr", {B1: first, B2: second}, open_many(rounds))
-    assert sorted(ours) == sorted(theirs)
-    assert ours.count("b1") == 2 * first
+    def change(self, scheduler: str, weights: Mapping[str, int]) -> None:
+        self._peer.serve(scheduler, weights, anew=False)
 
 
-def fill_and_level(told: Connections) -> list[tuple[int, int]]:
-    """Ten connections; those of one backend go but one; eight more. How many each has after every one of
-    these."""
-    found = []
+class Ours:
+    """l4lb."""
+
+    def __init__(self, lab: VmLab) -> None:
+        self._lab = lab
+
+    def serve(self, scheduler: str, weights: Mapping[str, int]) -> None:
+        self._lab.balance(balanced(SCHEDULERS[scheduler], weights))
+
+    def change(self, scheduler: str, weights: Mapping[str, int]) -> None:
+        self._lab.reload(balanced(SCHEDULERS[scheduler], weights))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A service as it is in the beginning, and what is done with it."""
+
+    scheduler: str
+    weights: Mapping[str, int]
+    story: Callable[[Connections, Side], Any]
+
+    def play(self, told: Connections, side: Side) -> Any:
+        """What came of it. The connections that it leaves open are closed."""
+        side.serve(self.scheduler, self.weights)
+        try:
+            return self.story(told, side)
+        finally:
+            for number in list(told.held):
+                told.close(number)
+
+
+def open_many(count: int, told: Connections, _: Side) -> list[str]:
+    """Who got each of that many connections."""
+    return [told.open(number) for number in range(count)]
+
+
+def fill_and_level(told: Connections, _: Side) -> list[int]:
+    """Ten connections; those of b1 go but one; eight more. How many b1 has after each of these."""
     for number in range(10):
         told.open(number)
-    gone = [number for number, name in told.held.items() if name == "b1"][1:]
-    for number in gone:
+    for number in [number for number, name in told.held.items() if name == "b1"][1:]:
         told.close(number)
+    found = []
     for number in range(100, 108):
         told.open(number)
-        found.append((told.shares()["b1"], told.shares()["b2"]))
+        found.append(told.shares()["b1"])
     return found
 
 
-@pytest.mark.parametrize(
-    ("scheduler", "weights"),
-    [("lc", {B1: 1, B2: 1}), ("wlc", {B1: 1, B2: 1}), ("wlc", {B1: 3, B2: 1}), ("wlc", {B1: 1, B2: 2})],
-)
-def test_least_connections_fills_and_levels_alike(
-    lab: VmLab, scheduler: str, weights: dict[str, int]
-) -> None:
-    theirs, ours = both(lab, scheduler, weights, fill_and_level)
+def recorded(told: Connections, _: Side) -> tuple[Counter[str], Counter[str]]:
+    """Connections that come and go as recorded: how many each backend got, and has at the end."""
+    got: Counter[str] = Counter()
+    for line in ARRIVALS.read_text().splitlines():
+        what, _, number = line.partition(" ")
+        if what == "+":
+            got[told.open(int(number))] += 1
+        elif what == "-":
+            told.close(int(number))
+    return got, told.shares()
+
+
+def drained(told: Connections, side: Side) -> tuple[bool, set[str], set[str]]:
+    """b1 gets weight 0: whether all connections go on, who gets new ones, and who afterwards."""
+    for number in range(4):
+        told.open(number)
+    side.change("rr", {B1: 0, B2: 1})
+    goes_on = all(told.ask(number) == name for number, name in list(told.held.items()))
+    meanwhile = {told.open(number) for number in range(10, 14)}
+    side.change("rr", LEVEL)
+    return goes_on, meanwhile, {told.open(number) for number in range(20, 24)}
+
+
+def removed(told: Connections, side: Side) -> tuple[set[str], set[str]]:
+    """b1 goes: what becomes of the others' connections, and who gets new ones."""
+    for number in range(4):
+        told.open(number)
+    side.change("rr", {B2: 1})
+    kept = {told.ask(number) for number, name in list(told.held.items()) if name == "b2"}
+    return kept, {told.open(number) for number in range(10, 14)}
+
+
+def dead(lab: VmLab, told: Connections, _: Side) -> tuple[set[str], Counter[str]]:
+    """Nothing listens on b1 any more, and nobody checks: kept connections to b2, and new ones."""
+    for number in range(4):
+        told.open(number)
+    lab.backends[0].run("systemctl stop nginx")
+    try:
+        kept = {told.ask(number) for number, name in list(told.held.items()) if name == "b2"}
+        return kept, Counter(told.open(number) for number in range(10, 14))
+    finally:
+        lab.backends[0].run("systemctl start nginx")
+
+
+WRR = [(1, 1), (3, 1), (2, 3), (5, 2)]
+FILLED = {"lc": LEVEL, "wlc": LEVEL, "wlc 3:1": TILTED, "wlc 1:2": {B1: 1, B2: 2}}
+RECORDED = {"rr": LEVEL, "wrr": TILTED, "lc": LEVEL, "wlc": TILTED}
+
+
+def cases(lab: VmLab) -> dict[str, Case]:
+    return {
+        "round robin": Case("rr", LEVEL, partial(open_many, 8)),
+        **{f"wrr {a}:{b}": Case("wrr", {B1: a, B2: b}, partial(open_many, 2 * (a + b))) for a, b in WRR},
+        **{f"filled {name}": Case(name.split()[0], w, fill_and_level) for name, w in FILLED.items()},
+        **{f"recorded {name}": Case(name, weights, recorded) for name, weights in RECORDED.items()},
+        "drained": Case("rr", LEVEL, drained),
+        "removed": Case("rr", LEVEL, removed),
+        "dead": Case("rr", LEVEL, partial(dead, lab)),
+    }
+
+
+@pytest.fixture(scope="module")
+def told(lab: VmLab) -> Iterator[Connections]:
+    with connections(lab) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def theirs(lab: VmLab, told: Connections) -> dict[str, Any]:
+    """What IPVS makes of every case."""
+    lab.through_gateway()
+    with ipvs(lab) as peer:
+        side = Theirs(peer)
+        return {name: case.play(told, side) for name, case in cases(lab).items()}
+
+
+@pytest.fixture
+def both(lab: VmLab, told: Connections, theirs: dict[str, Any]) -> Callable[[str], tuple[Any, Any]]:
+    """What both make of a case."""
+    return lambda name: (theirs[name], cases(lab)[name].play(told, Ours(lab)))
+
+
+Both = Callable[[str], tuple[Any, Any]]
+
+
+def test_round_robin_goes_round_alike(both: Both) -> None:
+    theirs, ours = both("round robin")
+    assert tuple(ours) in rotations(theirs)
+
+
+@pytest.mark.parametrize(("first", "second"), WRR)
+def test_weighted_round_robin_shares_exactly_alike(both: Both, first: int, second: int) -> None:
+    theirs, ours = both(f"wrr {first}:{second}")
+    assert Counter(ours) == Counter(theirs) == {"b1": 2 * first, "b2": 2 * second}
+
+
+@pytest.mark.parametrize("name", FILLED)
+def test_least_connections_fills_and_levels_alike(both: Both, name: str) -> None:
+    theirs, ours = both(f"filled {name}")
     # Which of two equals comes first is each one's own; it evens out with the next connection.
-    assert all(abs(a[0] - b[0]) <= 1 for a, b in zip(theirs, ours, strict=True)), (theirs, ours)
-    assert abs(theirs[-1][0] - ours[-1][0]) <= 1
+    assert all(abs(a - b) <= 1 for a, b in zip(theirs, ours, strict=True)), (theirs, ours)
 
 
-def test_a_backend_of_weight_zero_keeps_its_connections_and_gets_no_more(lab: VmLab) -> None:
-    def goes_on(told: Connections, drain) -> tuple:
-        for number in range(4):
-            told.open(number)
-        drain()
-        kept = [told.ask(number) == name for number, name in list(told.held.items())]
-        return all(kept), {told.open(number) for number in range(10, 14)}
-
-    lab.through_gateway()
-    with ipvs(lab, "rr", {B1: 1, B2: 1}), connections(lab) as told:
-        theirs = goes_on(told, lambda: lab.gateway.run(f"ipvsadm -e -t 203.0.113.10:80 -r {B1}:8080 -m -w 0"))
-    lab.balance(balanced("round-robin", {B1: 1, B2: 1}))
-    with connections(lab) as told:
-        ours = goes_on(told, lambda: lab.gateway.run(f"l4lb backends drain web {B1}:8080"))
-    assert theirs == ours == (True, {"b2"})
+@pytest.mark.parametrize("name", ["rr", "wrr"])
+def test_recorded_connections_are_shared_exactly_alike_by_turns(both: Both, name: str) -> None:
+    (theirs, _), (ours, _) = both(f"recorded {name}")
+    assert ours == theirs
+    assert theirs.total() == 160
 
 
-def states_of_ipvs(lab: VmLab) -> list[str]:
-    lines = lab.gateway.run("ipvsadm -Lcn | grep '^TCP'").splitlines()
-    return sorted(line.split()[2] for line in lines)
+@pytest.mark.parametrize("name", ["lc", "wlc"])
+def test_recorded_connections_are_shared_alike_by_load(both: Both, name: str) -> None:
+    (theirs, their_open), (ours, our_open) = both(f"recorded {name}")
+    assert theirs.total() == ours.total() == 160
+    assert abs(theirs["b1"] - ours["b1"]) <= 0.05 * 160, (theirs, ours)
+    assert abs(their_open["b1"] - our_open["b1"]) <= 0.05 * their_open.total() + 1, (their_open, our_open)
 
 
-def states_of_ours(lab: VmLab) -> list[str]:
-    found = lab.l4lb("flows ls")
-    rows = found if isinstance(found, list) else [found]
-    return sorted(row["state"].upper().replace("-", "_") for row in rows)
+def test_a_backend_of_weight_zero_keeps_its_connections_and_gets_no_more(both: Both) -> None:
+    theirs, ours = both("drained")
+    assert theirs == ours == (True, {"b2"}, {"b1", "b2"})
 
 
-def test_states_follow_the_same_packets(lab: VmLab) -> None:
-    """ESTABLISHED while it is open; after the client's and the backend's FIN both wait for the same time."""
-
-    def story(told: Connections, states) -> list[list[str]]:
-        told.open(1)
-        found = [states()]
-        told.close(1)
-        found.append(wait_until("the end", lambda: [s for s in states() if s != "ESTABLISHED"]))
-        return found
-
-    lab.through_gateway()
-    with ipvs(lab, "rr", {B1: 1}), connections(lab) as told:
-        theirs = story(told, lambda: states_of_ipvs(lab))
-    lab.balance(balanced("round-robin", {B1: 1}))
-    with connections(lab) as told:
-        ours = story(told, lambda: states_of_ours(lab))
-    assert theirs[0] == ours[0] == ["ESTABLISHED"]
-    assert theirs[1][0] in ("TIME_WAIT", "CLOSE", "FIN_WAIT")
-    assert ours[1] == theirs[1]
+def test_a_backend_that_is_removed_gets_no_more(both: Both) -> None:
+    theirs, ours = both("removed")
+    assert theirs == ours == ({"b2"}, {"b2"})
 
 
-def test_dead_backend_breaks_its_connections_alike(lab: VmLab) -> None:
-    """Without checks neither knows of it: half of the new connections fail, and kept ones of the other go
-    on."""
-
-    def story(told: Connections, stop, start) -> tuple:
-        for number in range(4):
-            told.open(number)
-        stop()
-        try:
-            kept = {told.ask(number) for number, name in list(told.held.items()) if name == "b2"}
-            new = [told.open(number) for number in range(10, 14)]
-        finally:
-            start()
-        return kept, new.count("b2"), new.count("failed")
-
-    lab.through_gateway()
-    b1 = lab.backends[0]
-
-    def stop() -> None:
-        b1.run("systemctl stop nginx")
-
-    def start() -> None:
-        b1.run("systemctl start nginx")
-
-    with ipvs(lab, "rr", {B1: 1, B2: 1}), connections(lab) as told:
-        theirs = story(told, stop, start)
-    lab.balance(balanced("round-robin", {B1: 1, B2: 1}))
-    with connections(lab) as told:
-        ours = story(told, stop, start)
-    assert theirs == ours == ({"b2"}, 2, 2)
-
-
-def test_removing_a_backend_sends_its_next_clients_to_the_others(lab: VmLab) -> None:
-    lab.through_gateway()
-    with ipvs(lab, "rr", {B1: 1, B2: 1}), connections(lab) as told:
-        told.open(1)
-        set_ipvs(lab, "rr", {B2: 1})
-        theirs = {told.open(number) for number in range(10, 14)}
-    lab.balance(balanced("round-robin", {B1: 1, B2: 1}))
-    with connections(lab) as told:
-        told.open(1)
-        lab.gateway.write("/etc/l4lb/l4lb.yaml", balanced("round-robin", {B2: 1}))
-        lab.gateway.run("systemctl reload l4lb")
-        ours = {told.open(number) for number in range(10, 14)}
-    assert theirs == ours == {"b2"}
+def test_a_dead_backend_breaks_its_own_connections_alone(both: Both) -> None:
+    theirs, ours = both("dead")
+    assert theirs == ours == ({"b2"}, {"b2": 2, "failed": 2})

@@ -3,10 +3,13 @@ box."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -25,8 +28,11 @@ def main() -> None:
 def _bring_up() -> None:
     host.install()
     host.start()
-    machines.build_wheels()
-    machines.add_box(box.catalog(machines.WHEELS))
+    sources = machines.sources()
+    machines.build_wheels(sources)
+    # Machines that run keep the box that they have: provisioning brings them up to date.
+    if not machines.is_up():
+        machines.add_box(box.catalog(machines.WHEELS, sources), box.version(sources))
     machines.up()
 
 
@@ -110,14 +116,24 @@ def down(also_box: bool) -> None:
     """Remove the machines and their networks, and end what was started for them."""
     host.start()
     machines.destroy()
-    host.stop()
     if also_box:
         with step("removing the box"):
+            machines.forget_boxes()
             box.remove()
+    host.stop()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """The first signal begins the cleaning up, which is not to be interrupted again."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def run() -> None:
     """The command, with errors as one line."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         main(standalone_mode=True)
     except VmLabError as error:

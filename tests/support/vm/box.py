@@ -1,8 +1,10 @@
 """The box: a Debian 12 disk for Vagrant, built by debootstrap, without a loop device and without a boot
 loader.
 
-It holds what provisioning would fetch, so that the machines need neither name service nor the internet. It is
-built once for a recipe (this file) and kept."""
+It holds what provisioning would fetch, so that the machines need neither name service nor the internet, and
+l4lb itself, installed by scripts/install as in any host: what is done here is done once and as quick as the
+host is, and not by each machine under emulation. The system is built once for a recipe (this file) and kept;
+the disk is made from it for each state of the sources."""
 
 from __future__ import annotations
 
@@ -13,13 +15,14 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.support.vm.steps import WORK, VmLabError, run, step
+from tests.support.vm.steps import ROOT, WORK, VmLabError, run, step
 
 NAME = "l4lb/lab"
 SUITE = "bookworm"
+_BOXES = WORK / "box"
 _DISK_MIB = 3072
 _PACKAGES = (
-    *("systemd", "systemd-sysv", "systemd-resolved", "dbus", "udev", "kmod", "linux-image-cloud-amd64"),
+    *("systemd", "systemd-sysv", "dbus", "udev", "kmod", "linux-image-cloud-amd64"),
     *("initramfs-tools", "openssh-server", "sudo", "rsync", "ca-certificates", "procps", "iputils-ping"),
     *("python3", "python3-venv", "libnetfilter-queue1", "iproute2", "nftables", "iptables", "ethtool"),
     *("ipvsadm", "conntrack", "tcpdump", "curl", "nginx-light", "wrk", "iperf3"),
@@ -28,6 +31,12 @@ _MODULES = ("virtio_pci", "virtio_blk", "virtio_net", "ext4")
 _INSECURE_KEY = "vagrant-insecure-key"
 _INSIDE = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _TIMERS = ("apt-daily", "apt-daily-upgrade", "man-db", "fstrim", "logrotate", "dpkg-db-backup", "e2scrub_all")
+# What takes seconds of a start, emulated, and serves nobody here.
+_UNUSED = (
+    *("e2scrub_reap.service", "ipvsadm.service", "systemd-logind.service"),
+    *("getty@tty1.service", "serial-getty@ttyS0.service"),
+)
+INSTALLER = ("scripts/install", "scripts/systemd", "examples/minimal.yaml")
 
 # Emulation stands here and not in the project's Vagrantfile, whose users have hardware for it.
 _VAGRANTFILE = """
@@ -47,40 +56,56 @@ end
 """
 
 
-def version() -> str:
-    """The recipe's number: another recipe, another box."""
-    recipe = Path(__file__).read_bytes()
-    return f"1.0.{int(hashlib.sha256(recipe).hexdigest()[:8], 16)}"
+def version(sources: str) -> str:
+    """The number of the box for a state of the sources, which `sources` is the digest of."""
+    return f"1.{_recipe()}.{int(sources[:8], 16)}"
 
 
-def catalog(wheels: Path) -> Path:
+def _recipe() -> int:
+    return int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8], 16)
+
+
+def catalog(wheels: Path, sources: str) -> Path:
     """The file that Vagrant finds the box by; built if it is not there.
 
-    What stands in `wheels` is installed in it, so that the machines, which are slow, need not unpack all of
-    it."""
-    folder = WORK / "box" / version()
+    `wheels` is the folder of what is installed: l4lb and all that it needs."""
+    folder = _BOXES / version(sources)
     found = folder / "catalog.json"
     if not found.exists():
-        _build(folder, wheels)
+        tree = _BOXES / f"system-{_recipe()}"
+        if not tree.exists():
+            _build_system(tree)
+        with step("building the box: l4lb and the disk"):
+            _install(tree, wheels)
+            _pack(folder, tree, version(sources))
+        for old in set(_BOXES.iterdir()) - {folder, tree}:
+            shutil.rmtree(old)
     return found
 
 
 def remove() -> None:
     """Takes every box that was built away."""
-    shutil.rmtree(WORK / "box", ignore_errors=True)
+    shutil.rmtree(_BOXES, ignore_errors=True)
 
 
-def _build(folder: Path, wheels: Path) -> None:
-    tree = folder / "tree"
-    shutil.rmtree(folder, ignore_errors=True)
-    tree.mkdir(parents=True)
+def _build_system(tree: Path) -> None:
+    unfinished = tree.with_name("unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     with step("building the box: a minimal Debian 12 (a few minutes, once)"):
-        run(["debootstrap", "--variant=minbase", f"--include={','.join(_PACKAGES)}", SUITE, tree, _mirror()])
-    with step("building the box: its settings and its disk"):
-        _configure(tree)
-        _install(tree, wheels)
-        _pack(folder, tree)
-    shutil.rmtree(tree)
+        run(
+            [
+                "debootstrap",
+                "--variant=minbase",
+                f"--include={','.join(_PACKAGES)}",
+                SUITE,
+                unfinished,
+                _mirror(),
+            ]
+        )
+    with step("building the box: its settings"):
+        _configure(unfinished)
+    unfinished.rename(tree)
 
 
 def _mirror() -> str:
@@ -125,6 +150,7 @@ def _configure(tree: Path) -> None:
     inside("systemctl", "disable", "nginx", "nftables")
     for timer in _TIMERS:
         inside("systemctl", "mask", f"{timer}.timer")
+    inside("systemctl", "mask", *_UNUSED)
     inside("apt-get", "clean")
     shutil.rmtree(tree / "var/lib/apt/lists", ignore_errors=True)
     (tree / "etc/machine-id").write_text("")
@@ -142,16 +168,22 @@ def _configure(tree: Path) -> None:
 
 
 def _install(tree: Path, wheels: Path) -> None:
-    """The environment of l4lb; provisioning brings what is ours up to date."""
-    (tree / "wheels").mkdir()
-    for wheel in wheels.glob("*.whl"):
-        shutil.copy(wheel, tree / "wheels")
-    for words in (
-        ["python3", "-m", "venv", "/opt/l4lb"],
-        ["/opt/l4lb/bin/python", "-m", "pip", "install", "--no-index", "--find-links", "/wheels", "l4lb"],
-    ):
-        run(["chroot", tree, *words], env=_INSIDE)
-    shutil.rmtree(tree / "wheels")
+    """What provisioning then finds done. The installer reads /dev/fd, which is in /proc: mounted for it
+    alone."""
+    inside = tree / "root" / "l4lb"
+    for part in INSTALLER:
+        (inside / part).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, inside / part)
+    shutil.copytree(wheels, inside / "wheels")
+    try:
+        for command in (
+            "/root/l4lb/scripts/install --wheels /root/l4lb/wheels",
+            "systemd-sysusers",  # the installer leaves it to a host that has booted
+        ):
+            words = f"mount -t proc proc {tree}/proc && exec chroot {tree} {command}"
+            run(["unshare", "--mount", "sh", "-c", words], env=_INSIDE)
+    finally:
+        shutil.rmtree(inside)
 
 
 def _public_key() -> str:
@@ -162,10 +194,11 @@ def _public_key() -> str:
     raise VmLabError("Vagrant's public key vagrant.pub was not found; is the package vagrant installed?")
 
 
-def _pack(folder: Path, tree: Path) -> None:
+def _pack(folder: Path, tree: Path, version: str) -> None:
     """The disk, the kernel and the description as Vagrant wants them."""
+    shutil.rmtree(folder, ignore_errors=True)
     content = folder / "content"
-    content.mkdir()
+    content.mkdir(parents=True)
     kernel, initrd = (max((tree / "boot").glob(pattern)) for pattern in ("vmlinuz-*", "initrd.img-*"))
     shutil.copyfile(kernel, content / "vmlinuz")
     shutil.copyfile(initrd, content / "initrd.img")
@@ -185,5 +218,5 @@ def _pack(folder: Path, tree: Path) -> None:
     shutil.rmtree(content)
     # A box without a version leaves one more disk in libvirt's pool at every build.
     provider = {"name": "libvirt", "url": box.as_uri()}
-    listed = {"name": NAME, "versions": [{"version": version(), "providers": [provider]}]}
+    listed = {"name": NAME, "versions": [{"version": version, "providers": [provider]}]}
     (folder / "catalog.json").write_text(json.dumps(listed))

@@ -6,6 +6,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.support.vm.machines import PROJECT, Machine
@@ -14,22 +16,21 @@ from tests.support.vm.steps import VmLabError
 VIP = "203.0.113.10"
 T = TypeVar("T")
 
-_ASK_UDP = """
-import socket, sys, collections
-seen = collections.Counter()
-for i in range(int(sys.argv[1])):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
-        s.connect((sys.argv[2], 7))
-        for _ in range(3):
-            s.send(b"%d" % i)
-            try:
-                seen[s.recv(2000).split()[0].decode()] += 1
-                break
-            except TimeoutError:
-                seen["lost"] += 1
-for name, count in seen.items():
-    print(name, count)
+GUEST = Path(__file__).parent / "guest"
+"""Programs that run in the machines."""
+_ADMIN = "curl -sS --fail --unix-socket /run/l4lb/l4lb.sock"
+
+# A start takes the emulated gateway ten seconds and more; what may change while it runs is a reload. Flows of
+# before are forgotten, as they would be by a start.
+_BALANCE = f"""
+before=$(grep -m1 datapath: /etc/l4lb/l4lb.yaml)
+cat /etc/l4lb/next.yaml >/etc/l4lb/l4lb.yaml
+if [ "$before" = "$(grep -m1 datapath: /etc/l4lb/l4lb.yaml)" ] && systemctl --quiet is-active l4lb; then
+    {_ADMIN} -X POST http://l4lb/reload && {_ADMIN} -d '{{"service": "web"}}' http://l4lb/flows/flush
+else
+    systemctl reset-failed l4lb
+    systemctl restart l4lb
+fi
 """
 
 
@@ -53,6 +54,8 @@ class VmLab:
         self.gateway = Machine("gateway")
         self.client = Machine("client")
         self.backends = [Machine(f"b{n}") for n in range(1, backends + 1)]
+        self._answers_by: dict[str, str] = {}
+        self._digests: set[str] = set()
 
     @property
     def machines(self) -> list[Machine]:
@@ -62,10 +65,15 @@ class VmLab:
     # -- the gateway
 
     def balance(self, config: str, *, datapath: str = "auto") -> None:
-        """Runs the service with one of `vagrant/config`, or with a whole configuration."""
+        """Runs the service with one of `vagrant/config`, or with a whole configuration, and without flows."""
         text = config if "\n" in config else (PROJECT / "config" / f"{config}.yaml").read_text()
-        self.gateway.write("/etc/l4lb/l4lb.yaml", text.replace("l4:\n", f"l4:\n  datapath: {datapath}\n", 1))
-        self.gateway.run("systemctl reset-failed l4lb; systemctl restart l4lb", timeout_s=180)
+        self.gateway.write("/etc/l4lb/next.yaml", text.replace("l4:\n", f"l4:\n  datapath: {datapath}\n", 1))
+        self.gateway.run(_BALANCE, timeout_s=180)
+
+    def reload(self, config: str) -> None:
+        """Changes the configuration of the service that runs; flows stay."""
+        self.gateway.write("/etc/l4lb/l4lb.yaml", config.replace("l4:\n", "l4:\n  datapath: auto\n", 1))
+        self.gateway.run(f"{_ADMIN} -X POST http://l4lb/reload")
 
     def l4lb(self, words: str) -> Any:
         """What a command of l4lb answers: an object, or a list where it prints one a line."""
@@ -73,40 +81,70 @@ class VmLab:
         parsed = [json.loads(line) for line in lines]
         return parsed[0] if len(parsed) == 1 else parsed
 
+    def flows(self) -> list[Any]:
+        """Remembered flows. Past the command, whose start takes seconds here."""
+        return self._rows("flows?limit=1000")
+
+    def backend_rows(self) -> list[Any]:
+        """What the daemon knows of every backend. Past the command, too."""
+        return self._rows("backends")
+
+    def _rows(self, route: str) -> list[Any]:
+        return [json.loads(line) for line in self.gateway.run(f"{_ADMIN} 'http://l4lb/{route}'").splitlines()]
+
+    def status(self) -> Any:
+        """What the daemon says of itself. Past the command, too."""
+        return json.loads(self.gateway.run(f"{_ADMIN} http://l4lb/status"))
+
     # -- the backends
 
     def through_gateway(self) -> None:
         """Backends answer through the gateway, as NAT needs it."""
-        for backend in self.backends:
-            backend.run("l4lb real-server --undo; lab-route through-gateway")
+        self._answer_by("nat", "l4lb real-server --undo && lab-route through-gateway")
 
     def past_gateway(self, forward: str) -> None:
         """Backends have the virtual address and answer the client straight."""
-        for backend in self.backends:
-            backend.run(
-                "l4lb real-server --undo; "
-                f"l4lb real-server --vip {VIP} --forward {forward} --interface $(lab-leg) --apply; "
-                "lab-route past-gateway"
-            )
+        self._answer_by(
+            forward,
+            # GUE's module is the operator's to load.
+            f"l4lb real-server --undo && modprobe -a {'fou' if forward == 'gue' else 'ipip'} && "
+            f"l4lb real-server --vip {VIP} --forward {forward} --interface $(lab-leg) --apply && "
+            "lab-route past-gateway",
+        )
+
+    def _answer_by(self, way: str, command: str) -> None:
+        """Sets up those that answer in another way; all at once, for each takes seconds."""
+        others = [backend for backend in self.backends if self._answers_by.get(backend.name) != way]
+        self.in_all(others, command)
+        self._answers_by |= {backend.name: way for backend in others}
+
+    @staticmethod
+    def in_all(machines: list[Machine], command: str) -> list[str]:
+        """What a command prints in each of some machines, at the same time."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return list(pool.map(lambda machine: machine.run(command), machines))
 
     # -- the client
 
-    def ask(self, count: int, *, path: str = "/", address: str = VIP, port: int = 80) -> Counter[str]:
+    def ask(self, count: int, *, address: str = VIP, port: int = 80, at_once: int = 1) -> Counter[str]:
         """Who answers that many requests, each on a connection of its own; `failed` are those that nobody
         did."""
-        url = f"http://{address}:{port}{path}"
-        script = f"for i in $(seq {count}); do curl -sS --max-time 20 {url} 2>/dev/null || echo failed; done"
-        return Counter(self.client.run(script, timeout_s=count * 20 + 60).split())
+        return self._count("ask.py", f"{count} {address} {port} {at_once}")
 
     def ask_udp(self, count: int) -> Counter[str]:
         """Who answers that many datagrams, each from a port of its own."""
-        self.client.write("/tmp/ask_udp.py", _ASK_UDP)
-        lines = self.client.run(f"python3 /tmp/ask_udp.py {count} {VIP}", timeout_s=600).splitlines()
+        return self._count("ask_udp.py", f"{count} {VIP}")
+
+    def _count(self, program: str, words: str) -> Counter[str]:
+        self.client.write(f"/tmp/{program}", (GUEST / program).read_text())
+        lines = self.client.run(f"python3 /tmp/{program} {words}", timeout_s=600).splitlines()
         return Counter({name: int(number) for name, number in (line.split() for line in lines)})
 
     def same_file(self, path: str = "/8M") -> bool:
         """Whether the client gets a large file through the balancer as it is on the backends."""
-        got = self.client.run(
-            f"curl -sS --max-time 120 http://{VIP}{path} | sha256sum", timeout_s=150
-        ).split()[0]
-        return any(got in backend.run(f"sha256sum /srv/www{path}") for backend in self.backends)
+        if not self._digests:
+            self._digests = {
+                line.split()[0] for line in self.in_all(self.backends, f"sha256sum /srv/www{path}")
+            }
+        got = self.client.run(f"curl -sS --max-time 120 http://{VIP}{path} | sha256sum", timeout_s=150)
+        return got.split()[0] in self._digests

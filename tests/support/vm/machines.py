@@ -5,10 +5,12 @@ one kept connection a machine: `vagrant ssh` would take a second for every comma
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +18,13 @@ from tests.support.vm import box
 from tests.support.vm.steps import ROOT, WORK, VmLabError, run, step
 
 PROJECT = ROOT / "vagrant"
-WHEELS = ROOT / "dist" / "wheels"
+WHEELS = WORK / "wheels"
+OWN_WHEEL = ROOT / "dist" / "wheels"
 _SSH_CONFIG = WORK / "ssh_config"
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _VAGRANT_HOME = WORK / "home"
+_BOX_FOLDER = box.NAME.replace("/", "-VAGRANTSLASH-")
+_DISK_PREFIX = f"{_BOX_FOLDER}_vagrant_box_image_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,11 @@ class Machine:
             text=True,
         )
 
-    def write(self, path: str, text: str) -> None:
+    def write(self, path: str, content: str | bytes) -> None:
         """Writes a file."""
-        subprocess.run(
-            [*self._ssh(), f"sudo tee {_quoted(path)} >/dev/null"],
-            input=text,
-            text=True,
-            check=True,
-            timeout=60,
-        )
+        data = content.encode() if isinstance(content, str) else content
+        into = [*self._ssh(), f"sudo tee {_quoted(path)} >/dev/null"]
+        subprocess.run(into, input=data, check=True, timeout=60)
 
     def words(self, *command: str) -> list[str]:
         """How to enter the machine, or run a command in it, at a terminal."""
@@ -114,35 +115,85 @@ def vagrant(*words: str, check: bool = True) -> int:
     return run(["vagrant", *words], env=environment(), cwd=PROJECT, check=check)
 
 
-def build_wheels() -> None:
-    """The wheels that the machines install from, l4lb's own made from this checkout."""
+def sources() -> str:
+    """A digest of everything that l4lb is made from: while it is the same, nothing is built again."""
+    parts = [ROOT / part for part in ("l4lb", "l7", "ext", "setup.py", "pyproject.toml", *box.INSTALLER)]
+    files = [file for part in parts for file in (part.rglob("*") if part.is_dir() else (part,))]
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        if file.is_file() and file.suffix not in (".so", ".pyc"):
+            digest.update(
+                f"{file.relative_to(ROOT)} {hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode()
+            )
+    return digest.hexdigest()
+
+
+def build_wheels(sources: str) -> None:
+    """The wheels that the machines install from, l4lb's own made from this checkout, unless they are there.
+
+    The machines get l4lb's own: what it needs is in the box."""
+    made_from = WHEELS / "made-from"
+    if made_from.exists() and made_from.read_text() == sources:
+        return
     WHEELS.mkdir(parents=True, exist_ok=True)
-    for old in WHEELS.glob("l4lb-*.whl"):
+    made_from.unlink(missing_ok=True)
+    OWN_WHEEL.mkdir(parents=True, exist_ok=True)
+    for old in (*WHEELS.glob("l4lb-*.whl"), *OWN_WHEEL.glob("*.whl")):
         old.unlink()
     with step("building the wheels that the machines install"):
-        run([sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "-w", WHEELS, ROOT])
+        _lend_core()
+        pip = [sys.executable, "-m", "pip", "wheel", "--disable-pip-version-check", "--no-build-isolation"]
+        run([*pip, "--no-deps", "-w", WHEELS, ROOT])
+        run([*pip[:-1], "--find-links", WHEELS, "-w", WHEELS, *WHEELS.glob("l4lb-*.whl")])
+    for wheel in WHEELS.glob("l4lb-*.whl"):
+        shutil.copy(wheel, OWN_WHEEL)
+    made_from.write_text(sources)
 
 
-def add_box(catalog: Path) -> None:
-    """Makes the box that a catalog lists known to Vagrant."""
+def _lend_core() -> None:
+    """Lets the wheel have the core as scripts/setup has built it: the compiler takes two minutes for it."""
+    built = ROOT / "build" / f"lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+    shutil.rmtree(built, ignore_errors=True)
+    for package in ("l4lb", "l7"):
+        for library in (ROOT / package).rglob("*.so"):
+            place = built / library.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(library, place)
+
+
+def add_box(catalog: Path, version: str) -> None:
+    """Makes the box that a catalog lists known to Vagrant, and what it knew of former ones unknown."""
+    kept = _VAGRANT_HOME / "boxes" / _BOX_FOLDER
+    if (kept / version).exists():
+        return
     _VAGRANT_HOME.mkdir(parents=True, exist_ok=True)
-    known = subprocess.run(
-        ["vagrant", "box", "list"],
-        env={**os.environ, **environment()},
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=PROJECT,
-    ).stdout
-    if f"{box.NAME} " not in known or box.version() not in known:
-        with step("adding the box"):
-            vagrant("box", "add", "--force", str(catalog))
+    with step("adding the box"):
+        vagrant("box", "add", "--force", str(catalog))
+        for old in kept.iterdir():
+            if old.is_dir() and old.name != version:
+                shutil.rmtree(old)
+        for disk in _virsh("vol-list", "default").split():
+            if disk.startswith(_DISK_PREFIX) and version not in disk:
+                _virsh("vol-delete", "--pool", "default", disk)
+
+
+def forget_boxes() -> None:
+    """Makes every box unknown, and removes their disks."""
+    shutil.rmtree(_VAGRANT_HOME / "boxes", ignore_errors=True)
+    for disk in _virsh("vol-list", "default").split():
+        if disk.startswith(_DISK_PREFIX):
+            _virsh("vol-delete", "--pool", "default", disk)
 
 
 def up() -> None:
-    """Brings the machines up and provisions them anew; those that run already are brought up to date."""
-    with step("vagrant up"):
-        vagrant("up", "--provider=libvirt")
+    """Brings the machines up; those that run already are brought up to date with the checkout."""
+    if is_up():
+        with step("vagrant rsync, vagrant provision"):
+            vagrant("rsync")
+            vagrant("provision")
+    else:
+        with step("vagrant up"):
+            vagrant("up", "--provider=libvirt")
     write_ssh_config()
 
 

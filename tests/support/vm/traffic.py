@@ -4,39 +4,37 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 from tests.support.vm.lab import VIP, VmLab
+from tests.support.vm.player import Player
 from tests.support.vm.steps import VmLabError
 
-_GUEST = Path(__file__).parent / "guest"
-PYTHON = "/opt/l4lb/bin/python"
+_PYTHON = "/opt/l4lb/bin/python"
+"""Has pyroute2, by which IPVS is told what to do."""
 
 
 class Connections:
     """Connections of the client to the virtual address, by number."""
 
     def __init__(self, lab: VmLab) -> None:
-        lab.client.write("/tmp/connections.py", (_GUEST / "connections.py").read_text())
-        self._player = lab.client.start(f"python3 -u /tmp/connections.py {VIP}", takes_input=True)
+        self._player = Player(lab.client, "connections.py", VIP)
         self.held: dict[int, str] = {}
         """Which backend has each of those that are open."""
 
     def open(self, number: int) -> str:
         """Opens a connection; who answered on it."""
-        self.held[number] = self._ask(f"+ {number}")
+        self.held[number] = self._ask("+", number)
         return self.held[number]
 
     def ask(self, number: int) -> str:
         """Asks once more on an open connection."""
-        return self._ask(f"? {number}")
+        return self._ask("?", number)
 
     def close(self, number: int) -> None:
         """Closes a connection."""
-        self._tell(f"- {number}")
+        self._player.tell(f"- {number}")
         del self.held[number]
 
     def shares(self) -> Counter[str]:
@@ -45,22 +43,13 @@ class Connections:
 
     def end(self) -> None:
         """Ends the client's program, and with it all connections."""
-        assert self._player.stdin
-        self._player.stdin.close()
-        self._player.wait(timeout=60)
+        self._player.end()
 
-    def _tell(self, line: str) -> None:
-        assert self._player.stdin
-        self._player.stdin.write(line + "\n")
-        self._player.stdin.flush()
-
-    def _ask(self, line: str) -> str:
-        self._tell(line)
-        assert self._player.stdout
-        answer = self._player.stdout.readline().split()
-        if len(answer) != 2 or answer[0] != line.split()[1]:
-            raise VmLabError(f"the client's program answered {answer!r} to {line!r}")
-        return answer[1]
+    def _ask(self, what: str, number: int) -> str:
+        said, *names = self._player.ask(f"{what} {number}")
+        if said != str(number) or len(names) != 1:
+            raise VmLabError(f"the client's program answered {said} {names} to {what} {number}")
+        return names[0]
 
 
 @contextmanager
@@ -73,48 +62,74 @@ def connections(lab: VmLab) -> Iterator[Connections]:
         made.end()
 
 
-@contextmanager
-def ipvs(
-    lab: VmLab, scheduler: str, weights: Mapping[str, int], *, forward: str = "nat", port: int = 8080
-) -> Iterator[None]:
-    """IPVS in place of l4lb."""
-    lab.gateway.run("systemctl stop l4lb; modprobe -a ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc")
-    set_ipvs(lab, scheduler, weights, forward=forward, port=port)
-    try:
-        yield
-    finally:
-        _tell_ipvs(lab, None)
+class Ipvs:
+    """IPVS on the gateway."""
 
+    def __init__(self, lab: VmLab) -> None:
+        self._player = Player(lab.gateway, "ipvs.py", python=_PYTHON)
 
-def set_ipvs(
-    lab: VmLab, scheduler: str, weights: Mapping[str, int], *, forward: str = "nat", port: int = 8080
-) -> None:
-    """Gives IPVS its service anew."""
-    backends = [{"address": address, "port": port, "weight": weight} for address, weight in weights.items()]
-    _tell_ipvs(
-        lab, {"vip": VIP, "port": 80, "scheduler": scheduler, "forward": forward, "backends": backends}
-    )
-
-
-def _tell_ipvs(lab: VmLab, wish: Any) -> None:
-    lab.gateway.write("/tmp/ipvs.py", (_GUEST / "ipvs.py").read_text())
-    lab.gateway.write("/tmp/ipvs.json", json.dumps(wish))
-    lab.gateway.run(f"{PYTHON} /tmp/ipvs.py </tmp/ipvs.json")
-
-
-def balanced(scheduler: str, weights: Mapping[str, int], *, forward: str = "nat", port: str = ":8080") -> str:
-    """The same service as a configuration of l4lb."""
-    lines = [
-        f'        - {{address: "{address}{port}", weight: {weight}}}' for address, weight in weights.items()
-    ]
-    return "\n".join(
-        [
-            *("l4:", "  services:", "    - name: web", f"      listen: {VIP}:80/tcp"),
-            *(f"      forward: {forward}", f"      scheduler: {scheduler}", "      backends:"),
-            *lines,
-            "",
+    def serve(
+        self,
+        scheduler: str,
+        weights: Mapping[str, int],
+        *,
+        forward: str = "nat",
+        port: int = 8080,
+        protocols: Sequence[str] = ("tcp",),
+        anew: bool = True,
+    ) -> None:
+        """Gives it its service: without what it knows of the last one, or, not `anew`, changed."""
+        backends = [
+            {"address": address, "port": port, "weight": weight} for address, weight in weights.items()
         ]
+        wish = {"vip": VIP, "port": 80, "scheduler": scheduler, "forward": forward, "backends": backends}
+        self._player.ask(json.dumps(wish | {"protocols": protocols, "anew": anew}))
+
+    def end(self) -> None:
+        """Takes the service away."""
+        self._player.ask("null")
+        self._player.end()
+
+
+@contextmanager
+def ipvs(lab: VmLab) -> Iterator[Ipvs]:
+    """IPVS in place of l4lb.
+
+    Its modules are loaded anew: when a service goes it forgets neither connections nor what it counted."""
+    modules = "ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc"
+    settings = "net.ipv4.ip_forward=1 net.ipv4.vs.conntrack=0"
+    lab.gateway.run(
+        f"systemctl stop l4lb; ! test -e /proc/net/ip_vs || modprobe -r {modules} ip_vs; "
+        f"modprobe -a ip_vs {modules} && sysctl -qw {settings}"
     )
+    made = Ipvs(lab)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+def balanced(
+    scheduler: str,
+    weights: Mapping[str, int],
+    *,
+    forward: str = "nat",
+    port: str = ":8080",
+    protocols: Sequence[str] = ("tcp",),
+) -> str:
+    """The same service as a configuration of l4lb."""
+    lines = ["l4:", "  services:"]
+    for protocol in protocols:
+        lines += [
+            f"    - name: {'web' if protocol == 'tcp' else protocol}",
+            f"      listen: {VIP}:80/{protocol}",
+            f"      forward: {forward}",
+            f"      scheduler: {scheduler}",
+            "      backends:",
+        ]
+        for address, weight in weights.items():
+            lines.append(f'        - {{address: "{address}{port}", weight: {weight}}}')
+    return "\n".join([*lines, ""])
 
 
 def rotations(names: Iterable[str]) -> set[tuple[str, ...]]:

@@ -1,39 +1,75 @@
-"""Runs in the gateway: IPVS by netlink, with the services that are told as JSON on standard input.
+"""Runs in the gateway: IPVS by netlink. Each line of standard input is a wish as JSON, which is what IPVS
+then has; the answer is the line `done`.
 
-{"vip", "port", "scheduler": "rr", "forward": "nat" | "dr", "backends": [{"address", "port", "weight"}]};
-`null` takes all of it away. The kernel answers for the address, so it is added to lo, as l4lb does.
+{"vip", "port", "protocols": ["tcp", "udp"], "scheduler": "rr", "forward": "nat" | "dr", "anew",
+ "backends": [{"address", "port", "weight"}]}.
+Not `anew`, a service keeps its connections: backends are changed, added and removed one by one, as keepalived
+does it. `null` takes all of it away. The kernel answers for the address, so it is added to lo, as l4lb does.
 """
 
 import json
 import subprocess
 import sys
-from socket import IPPROTO_TCP
+from socket import IPPROTO_TCP, IPPROTO_UDP
+from typing import Any
 
 from pyroute2 import IPVS, IPVSDest, IPVSService
-from pyroute2.netlink.exceptions import NetlinkError
 
-FORWARDS = {"nat": 0, "tunnel": 2, "dr": 3}
-wish = json.load(sys.stdin)
-with IPVS() as ipvs:
+PROTOCOLS = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP}
+FORWARDS = {"nat": 0, "dr": 3}
+Destinations = dict[tuple[str, int], IPVSDest]
+
+
+def clear(ipvs: IPVS) -> None:
     for message in ipvs.service("dump"):
         ipvs.service("del", service=IPVSService.from_message(message))
-    if wish is None:
-        subprocess.run(["ip", "addr", "flush", "dev", "lo", "to", "203.0.113.0/24"], check=True)
-        sys.exit()
+    subprocess.run(["ip", "addr", "flush", "dev", "lo", "to", "203.0.113.0/24"], check=True)
+
+
+def create(ipvs: IPVS, wish: dict[str, Any]) -> list[IPVSService]:
     subprocess.run(["ip", "addr", "replace", f"{wish['vip']}/32", "dev", "lo"], check=True)
-    subprocess.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.vs.conntrack=0"], check=True)
-    service = IPVSService(
-        addr=wish["vip"], port=wish["port"], protocol=IPPROTO_TCP, sched_name=wish["scheduler"]
-    )
-    ipvs.service("add", service=service)
-    for backend in wish["backends"]:
-        dest = IPVSDest(
+    made = [
+        IPVSService(
+            addr=wish["vip"], port=wish["port"], protocol=PROTOCOLS[name], sched_name=wish["scheduler"]
+        )
+        for name in wish["protocols"]
+    ]
+    for service in made:
+        ipvs.service("add", service=service)
+    return made
+
+
+def change(ipvs: IPVS, service: IPVSService, known: Destinations, wish: dict[str, Any]) -> Destinations:
+    wanted = {
+        (backend["address"], backend["port"]): IPVSDest(
             addr=backend["address"],
             port=backend["port"],
             weight=backend["weight"],
             fwd_method=FORWARDS[wish["forward"]],
         )
-        try:
-            ipvs.dest("add", service=service, dest=dest)
-        except NetlinkError as error:
-            sys.exit(f"{backend}: {error}")
+        for backend in wish["backends"]
+    }
+    for where, dest in known.items():
+        if where not in wanted:
+            ipvs.dest("del", service=service, dest=dest)
+    for where, dest in wanted.items():
+        # pyroute2's "update" deletes.
+        ipvs.dest("set" if where in known else "add", service=service, dest=dest)
+    return wanted
+
+
+with IPVS() as ipvs:
+    services: list[IPVSService] = []
+    destinations: list[Destinations] = []
+    for line in sys.stdin:
+        wish = json.loads(line)
+        if wish is None or wish["anew"]:
+            clear(ipvs)
+            services, destinations = [], []
+        if wish is not None:
+            if not services:
+                services = create(ipvs, wish)
+                destinations = [{} for _ in services]
+            pairs = zip(services, destinations, strict=True)
+            destinations = [change(ipvs, service, known, wish) for service, known in pairs]
+        print("done", flush=True)
