@@ -22,6 +22,7 @@ PACKAGES = (
 )
 _STARTED = WORK / "started.json"
 _QEMU_CONF = Path("/etc/libvirt/qemu.conf")
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 _READY_WITHIN_S = 60.0
 _ENDS_WITHIN_S = 20.0
 
@@ -67,12 +68,14 @@ def start() -> None:
         return
     with step("starting libvirt"):
         _run_as_root()
-        started = {}
+        pids: dict[str, int] = {}
+        # libvirt makes the host a router for its networks, and leaves it one.
+        started = {"pids": pids, "forwarding": _FORWARDING.read_text()}
         for name in ("virtlogd", "libvirtd"):
             # A daemon that was killed leaves its file, and the next one refuses to start.
             Path(f"/run/{name}.pid").unlink(missing_ok=True)
             run([f"/usr/sbin/{name}", "--daemon"])
-            started[name] = _pid_of(name)
+            pids[name] = _pid_of(name)
             WORK.mkdir(parents=True, exist_ok=True)
             _STARTED.write_text(json.dumps(started))
         until_s = time.monotonic() + _READY_WITHIN_S
@@ -89,8 +92,9 @@ def stop() -> None:
     if not _STARTED.exists():
         return
     started = json.loads(_STARTED.read_text())
-    for name in reversed(started):
-        _end(name, started[name])
+    for name, pid in reversed(started["pids"].items()):
+        _end(name, pid)
+    _FORWARDING.write_text(started["forwarding"])
     _STARTED.unlink()
     _remove_chains()
     say("libvirt is stopped")
