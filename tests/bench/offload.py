@@ -21,7 +21,7 @@ from tests.bench.usage import cpu_share
 ABOUT = "connections, requests, bulk and the daemon's own work where the kernel learns established flows"
 PROGRAMS = ("haproxy", "iperf3", "nft", "nginx", "wrk")
 DEFAULTS = Settings(runs=7, seconds=1.0)
-QUICK = Settings(runs=1, seconds=0.5, quick=True)
+QUICK = Settings(runs=1, seconds=0.2, quick=True)
 NEEDS_LAB = True
 
 BULK_SECONDS, SHARE_SECONDS = 2.0, 4.0

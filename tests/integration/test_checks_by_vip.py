@@ -94,26 +94,18 @@ def wait_states(running: Balancer, host: str, wanted: dict[str, str]) -> None:
 def test_a_backend_without_the_vip_is_down_and_its_own_address_up(ready, running):
     lab, mode = ready
     wait_states(running, "b1", of_all("up"))
+    before = running.status()["reasons"]
     with undone(lab, mode):
         wait_states(running, "b1", of_all("down"))
         wait_states(running, "b2", of_all("up"))
+        # Checks do not come to the workers, and are no flows.
+        status = running.status()
+        assert (status["flows"], status["reasons"], to_user_space(running)) == (0, before, 0)
         why = of_host(running, "b1", "why")
         assert why["tcp4"] == why["tcp6"] == "no answer in 0.25 s"
         assert why["closed4"] == why["closed6"] == "connection refused"
         assert {get(lab, vip) for vip in (VIP4, VIP6) for _ in range(4)} == {"b2"}
     wait_states(running, "b1", of_all("up"))
-
-
-def test_checks_do_not_come_to_the_workers_and_are_no_flows(ready, running):
-    lab, mode = ready
-    wait_states(running, "b1", of_all("up"))
-    before = running.status()["reasons"]
-    with undone(lab, mode):
-        wait_states(running, "b1", of_all("down"))
-    status = running.status()
-    assert status["flows"] == 0
-    assert status["reasons"] == before
-    assert to_user_space(running) == 0
 
 
 WITHDRAWING = """l4:

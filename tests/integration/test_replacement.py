@@ -33,7 +33,7 @@ l4:
       forward: masquerade
       backends: [10.2.0.11:8080]
 """
-TIMES = {"offload": 10, "rewrite": 2}
+TIMES = {"offload": 5, "rewrite": 2}
 
 
 def replace(running) -> None:
