@@ -47,8 +47,8 @@ def test_nat(lab: VmLab, counting: None, datapath: str) -> None:
     lab.through_gateway()
     lab.balance("nat", datapath=datapath)
     before = answers_through_gateway(lab)
-    assert lab.ask(10) == {"b1": 5, "b2": 5}
-    assert lab.ask_udp(10) == {"b1": 5, "b2": 5}
+    assert lab.ask(10) == {"web1": 5, "web2": 5}
+    assert lab.ask_udp(10) == {"web1": 5, "web2": 5}
     assert lab.same_file()
     assert answers_through_gateway(lab) > before
     assert lab.status()["datapath"] == datapath.replace("auto", "offload")
@@ -59,8 +59,8 @@ def test_direct_return(lab: VmLab, counting: None, datapath: str) -> None:
     lab.past_gateway("dsr")
     lab.balance("dsr", datapath=datapath)
     before = answers_through_gateway(lab)
-    assert lab.ask(10) == {"b1": 5, "b2": 5}
-    assert lab.ask_udp(10) == {"b1": 5, "b2": 5}
+    assert lab.ask(10) == {"web1": 5, "web2": 5}
+    assert lab.ask_udp(10) == {"web1": 5, "web2": 5}
     assert lab.same_file()
     assert answers_through_gateway(lab) == before
 
@@ -69,8 +69,8 @@ def test_direct_return(lab: VmLab, counting: None, datapath: str) -> None:
 def test_tunnels_are_decapsulated_by_the_backends_kernels(lab: VmLab, forward: str) -> None:
     lab.past_gateway(forward)
     lab.balance(dsr_with(forward))
-    assert lab.ask(10) == {"b1": 5, "b2": 5}
-    assert lab.ask_udp(10) == {"b1": 5, "b2": 5}
+    assert lab.ask(10) == {"web1": 5, "web2": 5}
+    assert lab.ask_udp(10) == {"web1": 5, "web2": 5}
     assert lab.same_file()
 
 

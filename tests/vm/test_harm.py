@@ -41,7 +41,7 @@ def bad_links(forward: str, request: pytest.FixtureRequest, lab: VmLab) -> Itera
 def test_bad_links_break_no_transfer_and_no_short_connection(lab: VmLab) -> None:
     assert lab.same_file()
     answers = lab.ask(1000, at_once=16)
-    assert set(answers) == {"b1", "b2"}
+    assert set(answers) == {"web1", "web2"}
     assert answers.total() == 1000
 
 
@@ -64,13 +64,13 @@ def reboot(machine: Machine) -> str:
 def test_a_backend_that_reboots_is_left_out_and_comes_back(lab: VmLab) -> None:
     lab.through_gateway()
     lab.balance("nat")
-    b2 = lab.backends[1]
-    before = reboot(b2)
-    wait_until("b2 to be down", lambda: states(lab).get("10.2.0.12:8080") == "down", within_s=120)
-    assert lab.ask(6) == {"b1": 6}
-    wait_until("b2 to be up", lambda: states(lab).get("10.2.0.12:8080") == "up", within_s=400)
-    assert lab.ask(4) == {"b1": 2, "b2": 2}
-    assert boot_of(b2) not in ("", before)
+    web2 = lab.backends[1]
+    before = reboot(web2)
+    wait_until("web2 to be down", lambda: states(lab).get("10.2.0.12:8080") == "down", within_s=120)
+    assert lab.ask(6) == {"web1": 6}
+    wait_until("web2 to be up", lambda: states(lab).get("10.2.0.12:8080") == "up", within_s=400)
+    assert lab.ask(4) == {"web1": 2, "web2": 2}
+    assert boot_of(web2) not in ("", before)
 
 
 def states(lab: VmLab) -> dict[str, str]:
@@ -83,4 +83,4 @@ def test_a_gateway_that_reboots_serves_again_by_itself(lab: VmLab) -> None:
     lab.balance("nat")
     before = reboot(lab.gateway)
     wait_until("the gateway to start", lambda: boot_of(lab.gateway) not in ("", before), within_s=400)
-    wait_until("the service", lambda: lab.ask(4) == {"b1": 2, "b2": 2}, within_s=200)
+    wait_until("the service", lambda: lab.ask(4) == {"web1": 2, "web2": 2}, within_s=200)

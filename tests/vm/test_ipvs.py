@@ -86,15 +86,15 @@ def open_many(count: int, told: Connections, _: Side) -> list[str]:
 
 
 def fill_and_level(told: Connections, _: Side) -> list[int]:
-    """Ten connections; those of b1 go but one; eight more. How many b1 has after each of these."""
+    """Ten connections; those of web1 go but one; eight more. How many web1 has after each of these."""
     for number in range(10):
         told.open(number)
-    for number in [number for number, name in told.held.items() if name == "b1"][1:]:
+    for number in [number for number, name in told.held.items() if name == "web1"][1:]:
         told.close(number)
     found = []
     for number in range(100, 108):
         told.open(number)
-        found.append(told.shares()["b1"])
+        found.append(told.shares()["web1"])
     return found
 
 
@@ -111,7 +111,7 @@ def recorded(told: Connections, _: Side) -> tuple[Counter[str], Counter[str]]:
 
 
 def drained(told: Connections, side: Side) -> tuple[bool, set[str], set[str]]:
-    """b1 gets weight 0: whether all connections go on, who gets new ones, and who afterwards."""
+    """web1 gets weight 0: whether all connections go on, who gets new ones, and who afterwards."""
     for number in range(4):
         told.open(number)
     side.change("rr", {B1: 0, B2: 1})
@@ -122,21 +122,21 @@ def drained(told: Connections, side: Side) -> tuple[bool, set[str], set[str]]:
 
 
 def removed(told: Connections, side: Side) -> tuple[set[str], set[str]]:
-    """b1 goes: what becomes of the others' connections, and who gets new ones."""
+    """web1 goes: what becomes of the others' connections, and who gets new ones."""
     for number in range(4):
         told.open(number)
     side.change("rr", {B2: 1})
-    kept = {told.ask(number) for number, name in list(told.held.items()) if name == "b2"}
+    kept = {told.ask(number) for number, name in list(told.held.items()) if name == "web2"}
     return kept, {told.open(number) for number in range(10, 14)}
 
 
 def dead(lab: VmLab, told: Connections, _: Side) -> tuple[set[str], Counter[str]]:
-    """Nothing listens on b1 any more, and nobody checks: kept connections to b2, and new ones."""
+    """Nothing listens on web1 any more, and nobody checks: kept connections to web2, and new ones."""
     for number in range(4):
         told.open(number)
     lab.backends[0].run("systemctl stop nginx")
     try:
-        kept = {told.ask(number) for number, name in list(told.held.items()) if name == "b2"}
+        kept = {told.ask(number) for number, name in list(told.held.items()) if name == "web2"}
         return kept, Counter(told.open(number) for number in range(10, 14))
     finally:
         lab.backends[0].run("systemctl start nginx")
@@ -191,7 +191,7 @@ def test_round_robin_goes_round_alike(both: Both) -> None:
 @pytest.mark.parametrize(("first", "second"), WRR)
 def test_weighted_round_robin_shares_exactly_alike(both: Both, first: int, second: int) -> None:
     theirs, ours = both(f"wrr {first}:{second}")
-    assert Counter(ours) == Counter(theirs) == {"b1": 2 * first, "b2": 2 * second}
+    assert Counter(ours) == Counter(theirs) == {"web1": 2 * first, "web2": 2 * second}
 
 
 @pytest.mark.parametrize("name", FILLED)
@@ -212,20 +212,20 @@ def test_recorded_connections_are_shared_exactly_alike_by_turns(both: Both, name
 def test_recorded_connections_are_shared_alike_by_load(both: Both, name: str) -> None:
     (theirs, their_open), (ours, our_open) = both(f"recorded {name}")
     assert theirs.total() == ours.total() == 160
-    assert abs(theirs["b1"] - ours["b1"]) <= 0.05 * 160, (theirs, ours)
-    assert abs(their_open["b1"] - our_open["b1"]) <= 0.05 * their_open.total() + 1, (their_open, our_open)
+    assert abs(theirs["web1"] - ours["web1"]) <= 0.05 * 160, (theirs, ours)
+    assert abs(their_open["web1"] - our_open["web1"]) <= 0.05 * their_open.total() + 1, (their_open, our_open)
 
 
 def test_a_backend_of_weight_zero_keeps_its_connections_and_gets_no_more(both: Both) -> None:
     theirs, ours = both("drained")
-    assert theirs == ours == (True, {"b2"}, {"b1", "b2"})
+    assert theirs == ours == (True, {"web2"}, {"web1", "web2"})
 
 
 def test_a_backend_that_is_removed_gets_no_more(both: Both) -> None:
     theirs, ours = both("removed")
-    assert theirs == ours == ({"b2"}, {"b2"})
+    assert theirs == ours == ({"web2"}, {"web2"})
 
 
 def test_a_dead_backend_breaks_its_own_connections_alone(both: Both) -> None:
     theirs, ours = both("dead")
-    assert theirs == ours == ({"b2"}, {"b2": 2, "failed": 2})
+    assert theirs == ours == ({"web2"}, {"web2": 2, "failed": 2})

@@ -51,7 +51,7 @@ def test_the_service_says_when_it_is_ready_and_leaves_the_host_as_it_was(lab: Vm
     lab.gateway.run("systemctl stop l4lb")
     before = lab.gateway.run(HOST_STATE)
     lab.balance("nat")
-    assert lab.ask(4) == {"b1": 2, "b2": 2}
+    assert lab.ask(4) == {"web1": 2, "web2": 2}
     shown = lab.gateway.run("systemctl show -p ActiveState,User,StatusText l4lb")
     assert "ActiveState=active" in shown
     assert "User=l4lb" in shown
@@ -66,10 +66,10 @@ def test_a_reload_takes_the_file_and_a_wrong_file_changes_nothing(lab: VmLab) ->
     lab.balance("nat")
     pid = main_pid(lab)
     lab.gateway.run("sed -i 's/- 10.2.0.12:8080/# &/' /etc/l4lb/l4lb.yaml; systemctl reload l4lb")
-    assert lab.ask(4) == {"b1": 4}
+    assert lab.ask(4) == {"web1": 4}
     lab.gateway.run("echo '    nonsense: 1' >>/etc/l4lb/l4lb.yaml")
     assert lab.gateway.ask("systemctl reload l4lb").code != 0
-    assert lab.ask(4) == {"b1": 4}
+    assert lab.ask(4) == {"web1": 4}
     assert main_pid(lab) == pid
 
 
@@ -92,7 +92,7 @@ def test_sigusr2_replaces_the_program_and_every_connection_goes_on(lab: VmLab, k
     assert lab.ask(4)["failed"] == 0
 
 
-@pytest.mark.parametrize("machine", ["gateway", "b1"])
+@pytest.mark.parametrize("machine", ["gateway", "web1"])
 def test_provisioning_changes_nothing_the_second_time(lab: VmLab, machine: str) -> None:
     found = next(one for one in lab.machines if one.name == machine)
     state = (
@@ -129,20 +129,20 @@ def proxy(lab: VmLab) -> Iterator[None]:
 
 @pytest.mark.usefixtures("proxy")
 def test_the_proxy_as_a_service_starts_reloads_comes_back_and_stops(lab: VmLab) -> None:
-    assert set(lab.ask(8, address=PROXY)) == {"b1", "b2"}
+    assert set(lab.ask(8, address=PROXY)) == {"web1", "web2"}
     assert "User=l4lb" in lab.gateway.run("systemctl show -p User l7lb")
     pid = main_pid(lab, "l7lb")
     load = lab.client.start(f"python3 /tmp/ask.py 500 {PROXY} 80 4")
     lab.gateway.write("/etc/l4lb/l4lb.yaml", proxied("10.2.0.11:8080"))
     lab.gateway.run("systemctl reload l7lb", timeout_s=200)
-    assert lab.ask(4, address=PROXY) == {"b1": 4}
+    assert lab.ask(4, address=PROXY) == {"web1": 4}
     out, _ = load.communicate(timeout=200)
     assert "failed" not in out, out
-    assert "b1" in out, out
+    assert "web1" in out, out
     assert main_pid(lab, "l7lb") == pid
     lab.gateway.run(f"kill -9 {pid}")
     wait_until("another master", lambda: main_pid(lab, "l7lb") not in (0, pid))
-    wait_until("answers", lambda: lab.ask(2, address=PROXY) == {"b1": 2}, within_s=120)
+    wait_until("answers", lambda: lab.ask(2, address=PROXY) == {"web1": 2}, within_s=120)
     lab.gateway.run("systemctl stop l7lb", timeout_s=200)
     assert lab.ask(2, address=PROXY) == {"failed": 2}
     assert "ActiveState=inactive" in lab.gateway.run("systemctl show -p ActiveState l7lb")

@@ -53,7 +53,7 @@ class VmLab:
     def __init__(self, backends: int = 2) -> None:
         self.gateway = Machine("gateway")
         self.client = Machine("client")
-        self.backends = [Machine(f"b{n}") for n in range(1, backends + 1)]
+        self.backends = [Machine(f"web{n}") for n in range(1, backends + 1)]
         self._answers_by: dict[str, str] = {}
         self._digests: set[str] = set()
 
