@@ -7,8 +7,7 @@
 WAITING: the request is still being sent; HEAD: all of it was, the answer is waited for; BODY: the answer's body
 comes. The answer may begin while WAITING. What a backend says while it is kept closes it: it answers nothing.
 """
-from libc.stdint cimport uint64_t
-
+from l7.proxy.pace cimport Pace
 from l7.proxy.sides cimport Back, Front
 
 
@@ -17,17 +16,14 @@ cdef class BackendConnection(Back):
     cdef int fileno
     cdef bint is_sent           # the whole request was handed over
     cdef bint is_reading_paused
-    # Deadlines of the answer: of its next byte, and of enough of its body; NEVER while it is not waited for.
-    cdef double read_due_s
-    cdef double rate_due_s
-    cdef double rate_left_s     # until `rate_due_s`, while the backend is not read
-    cdef uint64_t rate_mark     # bytes of the body that had come when the last period ended
+    cdef double read_due_s      # of the answer's next byte; NEVER while it is not waited for
+    cdef Pace pace              # of its body
 
     # Whether the kept connection is still open as far as this host knows.
     cdef bint is_alive(self) noexcept
     cdef void _await_answer(self)
     cdef void _await_nothing(self)
-    cdef void _on_rate_due(self, double now_s)
+    cdef void _set_due(self)
     cdef void _take_answer(self, bytes data)
     cdef void _fail(self, int end)
     cdef void _leave_list(self)

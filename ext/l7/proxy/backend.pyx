@@ -8,6 +8,7 @@ from l7.http1.body cimport BODY_CHUNKED, BODY_NONE, BODY_SPAN, BODY_UNTIL_CLOSE,
 from l7.http1.head cimport HEAD_COMPLETE, HEAD_MORE
 from l7.http1.response cimport ResponseHead
 from l7.proxy.clock cimport now_s
+from l7.proxy.pace cimport pace_begin, pace_clear, pace_holds, pace_run, pace_stand
 from l7.proxy.sides cimport Back, Front
 from l7.proxy.upstream cimport Lane, Upstream
 from l7.proxy.wheel cimport NEVER
@@ -101,7 +102,7 @@ cdef class BackendConnection(Back):
         self.has_spoken = False
         self.may_be_kept = False
         self.head.clear(for_head)
-        self.rate_due_s = self.rate_left_s = NEVER
+        pace_clear(&self.pace)
         self.lane.upstream.worker.wheel.set(self, NEVER)
 
     cdef void send(self, object data):
@@ -191,8 +192,7 @@ cdef class BackendConnection(Back):
                 if not front.on_answer(self):
                     return
                 if self.read_rate:
-                    self.rate_mark = 0
-                    self.rate_left_s = self.read_s
+                    pace_begin(&self.pace, self.read_s)
                     if self.is_sent and not self.is_reading_paused and not self.is_full:
                         self._await_answer()
             else:
@@ -238,36 +238,26 @@ cdef class BackendConnection(Back):
         """From now on: the next byte, and enough of them."""
         cdef double now = now_s()
         self.read_due_s = now + self.read_s
-        if self.rate_due_s == NEVER:
-            self.rate_due_s = now + self.rate_left_s
-        self.lane.upstream.worker.wheel.set(self, min(self.read_due_s, self.rate_due_s))
+        pace_run(&self.pace, now)
+        self._set_due()
 
     cdef void _await_nothing(self):
         """Others are waited for: its clocks stand."""
-        if self.rate_due_s != NEVER:
-            self.rate_left_s = self.rate_due_s - now_s()
-            self.rate_due_s = NEVER
+        pace_stand(&self.pace)
         self.lane.upstream.worker.wheel.set(self, NEVER)
+
+    cdef void _set_due(self):
+        self.lane.upstream.worker.wheel.set(self, min(self.read_due_s, self.pace.due_s))
 
     cdef void on_due(self, double now_s):
         if self.front is None:
             self.close()
-        elif self.rate_due_s > now_s or self.read_due_s <= now_s:
+        elif self.pace.due_s > now_s or self.read_due_s <= now_s:
             self._fail(END_BACKEND_TIMEOUT)
-        else:
-            self._on_rate_due(now_s)
-
-    cdef void _on_rate_due(self, double now_s):
-        if <double>(self.body.received - self.rate_mark) >= self.read_rate * self.read_s:
-            self.rate_mark = self.body.received
-            self.rate_due_s = now_s + self.read_s
-        elif self.read_due_s - now_s < self.read_s / 2:
-            # It does not trickle, it has stopped: that is the other clock's.
-            self.rate_due_s = self.read_due_s
+        elif pace_holds(&self.pace, now_s, self.body.received, self.read_rate, self.read_s, self.read_due_s):
+            self._set_due()
         else:
             self._fail(END_BACKEND_TOO_SLOW)
-            return
-        self.lane.upstream.worker.wheel.set(self, min(self.read_due_s, self.rate_due_s))
 
     # -- being kept
 

@@ -14,6 +14,7 @@ from libc.stdint cimport uint64_t
 from l7.http1.body cimport BodyReader
 from l7.http1.build cimport Forwarding
 from l7.proxy.exchange cimport Exchange
+from l7.proxy.pace cimport Pace
 
 
 cdef enum Phase:
@@ -46,9 +47,7 @@ cdef class ClientConnection(Exchange):
     # taking of the answer.
     cdef double stage_due_s
     cdef double body_due_s
-    cdef double rate_due_s
-    cdef double rate_left_s     # until `rate_due_s`, while the client is not waited for
-    cdef uint64_t rate_mark     # bytes of the body that had come when its last period ended
+    cdef Pace pace
     cdef double write_due_s
     cdef size_t unsent          # bytes that the client had not taken when its last period ended; lingering: received
 
@@ -67,9 +66,8 @@ cdef class ClientConnection(Exchange):
     cdef double _body_s(self) noexcept
     cdef double _write_s(self) noexcept
     cdef size_t _count_unsent(self)
-    cdef bint _is_unread(self)
+    cdef size_t _count_in_kernel(self, unsigned long queue)
     cdef void _await_taking(self)
-    cdef void _on_rate_due(self, double now_s)
     cdef bint _takes_too_little(self)
     cdef void _arm(self)
     cdef void _idle_due(self, double now_s)

@@ -9,6 +9,7 @@ from l7.http1.request cimport RequestHead
 from l7.proxy.backend cimport close_own
 from l7.proxy.clock cimport now_s as clock_s
 from l7.proxy.exchange cimport PAUSE_BACKEND, PAUSE_HELD, PAUSE_NEXT, Exchange
+from l7.proxy.pace cimport pace_begin, pace_clear, pace_holds, pace_run, pace_stand
 from l7.proxy.relay cimport Relay
 from l7.proxy.sides cimport Back
 from l7.proxy.wheel cimport NEVER
@@ -46,7 +47,8 @@ cdef class ClientConnection(Exchange):
         self.head = RequestHead(request_line=worker.request_line, header_bytes=worker.header_bytes,
                                 header_count=worker.header_count)
         self.phase = HEAD
-        self.stage_due_s = self.body_due_s = self.rate_due_s = self.write_due_s = self.total_due_s = NEVER
+        self.stage_due_s = self.body_due_s = self.write_due_s = self.total_due_s = NEVER
+        pace_clear(&self.pace)
         listener.enter()
 
     def __dealloc__(self):
@@ -253,8 +255,7 @@ cdef class ClientConnection(Exchange):
 
     cdef void _await_body(self):
         """From now on."""
-        self.rate_mark = 0
-        self.rate_left_s = self._body_s() if self.way is not None and self.way.body_rate else NEVER
+        pace_begin(&self.pace, self._body_s() if self.way is not None and self.way.body_rate else NEVER)
         self._set_body_due(not self.pauses)
 
     cdef void _set_body_due(self, bint is_awaited):
@@ -263,14 +264,11 @@ cdef class ClientConnection(Exchange):
         if is_awaited:
             now_s = clock_s()
             self.body_due_s = now_s + self._body_s()
-            if self.rate_due_s == NEVER:
-                self.rate_due_s = now_s + self.rate_left_s
+            pace_run(&self.pace, now_s)
             self._arm()
         else:
             self.body_due_s = NEVER
-            if self.rate_due_s != NEVER:
-                self.rate_left_s = self.rate_due_s - clock_s()
-                self.rate_due_s = NEVER
+            pace_stand(&self.pace)
 
     cdef double _body_s(self) noexcept:
         return self.worker.body_s if self.way is None else self.way.body_s
@@ -287,18 +285,13 @@ cdef class ClientConnection(Exchange):
     cdef size_t _count_unsent(self):
         """Bytes that the client's host has not confirmed, the kernel's too: that one takes megabytes for a client that
         reads slowly, and then nothing for minutes."""
-        cdef size_t unsent = self.transport.get_write_buffer_size()
+        return <size_t>self.transport.get_write_buffer_size() + self._count_in_kernel(SIOCOUTQ)
+
+    cdef size_t _count_in_kernel(self, unsigned long queue):
+        """Bytes in one of the socket's queues: SIOCINQ, received and not read, or SIOCOUTQ, sent and not confirmed."""
         cdef int queued = 0
         sock = self.transport.get_extra_info("socket")
-        if sock is not None and ioctl(sock.fileno(), SIOCOUTQ, &queued) == 0:
-            unsent += queued
-        return unsent
-
-    cdef bint _is_unread(self):
-        """Whether the kernel has something of the client's that was not read yet."""
-        cdef int unread = 0
-        sock = self.transport.get_extra_info("socket")
-        return sock is not None and ioctl(sock.fileno(), SIOCINQ, &unread) == 0 and unread > 0
+        return queued if sock is not None and ioctl(sock.fileno(), queue, &queued) == 0 else 0
 
     cdef void set_stage(self, double due_s):
         self.stage_due_s = due_s
@@ -359,7 +352,7 @@ cdef class ClientConnection(Exchange):
     cdef void _close(self):
         """Closes the connection when all that was written has been sent."""
         self.phase = CLOSING
-        self.body_due_s = self.rate_due_s = self.total_due_s = NEVER
+        self.body_due_s = self.pace.due_s = self.total_due_s = NEVER
         self.rest = None
         if self.transport is None:
             return
@@ -378,7 +371,7 @@ cdef class ClientConnection(Exchange):
 
     cdef void _linger(self):
         self.phase = LINGER
-        self.body_due_s = self.rate_due_s = self.total_due_s = NEVER
+        self.body_due_s = self.pace.due_s = self.total_due_s = NEVER
         self.rest = None
         self.unsent = 0
         if self.transport is None:
@@ -404,7 +397,7 @@ cdef class ClientConnection(Exchange):
     # -- time
 
     cdef void _arm(self):
-        self.worker.wheel.set(self, min(min(min(self.stage_due_s, self.body_due_s), self.rate_due_s),
+        self.worker.wheel.set(self, min(min(min(self.stage_due_s, self.body_due_s), self.pace.due_s),
                                         min(self.write_due_s, self.total_due_s)))
 
     cdef void on_due(self, double now_s):
@@ -419,8 +412,9 @@ cdef class ClientConnection(Exchange):
         elif self.body_due_s <= now_s:
             self.body_due_s = NEVER
             self.fail(END_BODY_TIMEOUT)
-        elif self.rate_due_s <= now_s:
-            self._on_rate_due(now_s)
+        elif self.pace.due_s <= now_s:
+            if not pace_holds(&self.pace, now_s, self.body.received, self.way.body_rate, self.way.body_s, self.body_due_s):
+                self.fail(END_BODY_TOO_SLOW)
         elif self.stage_due_s <= now_s:
             self.stage_due_s = NEVER
             if self.phase == HEAD:
@@ -431,18 +425,6 @@ cdef class ClientConnection(Exchange):
                 self.transport.abort()
         if self.transport is not None:
             self._arm()
-
-    cdef void _on_rate_due(self, double now_s):
-        cdef double period_s = self.way.body_s
-        if <double>(self.body.received - self.rate_mark) >= self.way.body_rate * period_s:
-            self.rate_mark = self.body.received
-            self.rate_due_s = now_s + period_s
-        elif self.body_due_s - now_s < period_s / 2:
-            # It does not trickle, it has stopped: that is the other clock's.
-            self.rate_due_s = self.body_due_s
-        else:
-            self.rate_due_s = NEVER
-            self.fail(END_BODY_TOO_SLOW)
 
     cdef bint _takes_too_little(self):
         """Whether a period of the answer's taking has ended badly, for which the request is given up."""
@@ -462,7 +444,7 @@ cdef class ClientConnection(Exchange):
             self._give_up_head()
             self.fail(END_HEADER_TIMEOUT)
         elif self.worker.is_finishing or now_s >= self.idle_since_s + self.worker.idle_s:
-            if self._is_unread():
+            if self._count_in_kernel(SIOCINQ):
                 # This process was held up. To close now would reset a request that has come in time.
                 self.set_stage(now_s + SOON_S)
             else:
