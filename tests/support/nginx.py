@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from tests.support.lab import wait_for
@@ -16,9 +17,11 @@ def start_nginx(site: Site, name: str, http: str, *ports: int) -> None:
     directory = site.directory
     kept = "".join(f"{kind}_temp_path {directory}/{name}-{kind};\n" for kind in _TEMPORARY)
     path = directory / f"{name}.conf"
+    # Of another user it could not read what is in the directory of a test.
+    user = "user root; " if os.geteuid() == 0 else ""
     path.write_text(
-        f"worker_processes 1; daemon off; error_log stderr crit; pid {directory}/{name}.pid;\n"
-        f"events {{ worker_connections 256; }}\nhttp {{\naccess_log off;\n{kept}{http}\n}}\n"
+        f"{user}worker_processes 1; daemon off; error_log stderr crit; pid {directory}/{name}.pid;\n"
+        f"events {{ worker_connections 1024; }}\nhttp {{\naccess_log off;\n{kept}{http}\n}}\n"
     )
     program = start_program(["nginx", "-e", "stderr", "-c", path], directory / f"{name}.log")
     site.programs.append(program)
