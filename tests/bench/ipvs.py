@@ -116,13 +116,8 @@ def _sinks(lab: VmLab) -> Iterator[None]:
     """The sender in the client, and where its datagrams end."""
     lab.client.write("/tmp/blast", senders.build("blast", static=True).read_bytes())
     lab.client.run("chmod +x /tmp/blast; sysctl -qw net.ipv4.tcp_tw_reuse=1")
-    for backend in lab.backends:
-        backend.write("/tmp/sink.nft", _SINK)
-    lab.in_all(lab.backends, "nft -f /tmp/sink.nft")
-    try:
+    with lab.rules(lab.backends, "inet vmbench", _SINK):
         yield
-    finally:
-        lab.in_all(lab.backends, "nft delete table inet vmbench")
 
 
 @contextlib.contextmanager
@@ -134,10 +129,9 @@ def _theirs(lab: VmLab, forward: str, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _flowtable(lab: VmLab) -> Iterator[None]:
-    lab.gateway.write("/tmp/flowtable.nft", _FLOWTABLE)
-    lab.gateway.run("systemctl stop l4lb; nft -f /tmp/flowtable.nft; sysctl -qw net.ipv4.ip_forward=1")
-    yield
-    lab.gateway.run("nft delete table ip vmflow")
+    lab.gateway.run("systemctl stop l4lb; sysctl -qw net.ipv4.ip_forward=1")
+    with lab.rules([lab.gateway], "ip vmflow", _FLOWTABLE):
+        yield
 
 
 @contextlib.contextmanager

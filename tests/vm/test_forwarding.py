@@ -29,10 +29,8 @@ def answers_through_gateway(lab: VmLab) -> int:
 
 @pytest.fixture
 def counting(lab: VmLab) -> Iterator[None]:
-    lab.gateway.write("/tmp/counting.nft", COUNTING)
-    lab.gateway.run("nft -f /tmp/counting.nft")
-    yield
-    lab.gateway.run("nft delete table inet vmtest")
+    with lab.rules([lab.gateway], "inet vmtest", COUNTING):
+        yield
 
 
 def test_the_kernel_queues_by_nft_itself(lab: VmLab) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -123,6 +124,17 @@ class VmLab:
         """What a command prints in each of some machines, at the same time."""
         with ThreadPoolExecutor(max_workers=8) as pool:
             return list(pool.map(lambda machine: machine.run(command), machines))
+
+    @contextmanager
+    def rules(self, machines: list[Machine], table: str, text: str) -> Iterator[None]:
+        """Rules of nftables in some machines; they stand in `table` (family and name), which goes again."""
+        for machine in machines:
+            machine.write("/tmp/rules.nft", text)
+        self.in_all(machines, "nft -f /tmp/rules.nft")
+        try:
+            yield
+        finally:
+            self.in_all(machines, f"nft delete table {table}")
 
     # -- the client
 
