@@ -130,6 +130,8 @@ def test_a_failed_upgrade_leaves_what_works(sandbox, tmp_path):
     ("words", "says"),
     [
         (["--frob"], "unknown argument '--frob'"),
+        (["--wheels"], "--wheels needs a folder"),
+        (["--wheels", "/nonexistent/folder"], "/nonexistent/folder has no l4lb-*.whl"),
         (["--wheels", "/var/empty-of-wheels"], "has no l4lb-*.whl; make one"),
     ],
 )

@@ -6,15 +6,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
 import click
 
 from tests.support.vm import box, host, machines
-from tests.support.vm.steps import ROOT, VmLabError, say, step
+from tests.support.vm.steps import ROOT, VmLabError, alone, say, step
 
 
 @click.group(epilog="Example: ./scripts/vm-lab up && ./scripts/vm-lab test -k dsr && ./scripts/vm-lab down")
@@ -25,33 +23,43 @@ def main() -> None:
     """
 
 
-def _bring_up() -> None:
+def _bring_up() -> bool:
+    """Brings the lab up, or up to date with this checkout; whether it was up before.
+
+    What did not come up is taken away again, also when a person interrupts it; what was up stays."""
     host.install()
-    host.start()
-    sources = machines.sources()
-    machines.build_wheels(sources)
-    # Machines that run keep the box that they have: provisioning brings them up to date.
-    if not machines.is_up():
-        machines.add_box(box.catalog(machines.WHEELS, sources), box.version(sources))
-    machines.up()
-
-
-@contextmanager
-def _cleaned_up() -> Iterator[None]:
-    """Takes a lab that did not come up away again, also when a person interrupts it."""
+    was_up = host.answers() and machines.is_up()
     try:
-        yield
+        host.start()
+        if not was_up:
+            machines.refuse_others()
     except BaseException:
-        say("it did not come up; cleaning up")
-        machines.destroy()
         host.stop()
         raise
+    try:
+        sources = machines.sources()
+        machines.build_wheels(sources)
+        # Machines that run keep the box that they have: provisioning brings them up to date.
+        if not was_up:
+            machines.add_box(box.catalog(machines.WHEELS, sources), box.version(sources))
+        machines.up()
+    except BaseException:
+        if not was_up:
+            say("it did not come up; cleaning up")
+            _take_down()
+        raise
+    return was_up
+
+
+def _take_down() -> None:
+    machines.destroy()
+    host.stop()
 
 
 @main.command(epilog="Example: ./scripts/vm-lab up && ./scripts/vm-lab ssh gateway l4lb status")
 def up() -> None:
     """Bring the lab up, or up to date with this checkout."""
-    with _cleaned_up():
+    with alone():
         _bring_up()
     click.echo("The lab is up. Enter a machine: ./scripts/vm-lab ssh gateway")
     click.echo("Remove it:                      ./scripts/vm-lab down")
@@ -80,15 +88,13 @@ def bench(keep: bool, words: tuple[str, ...]) -> None:
 
 
 def _with_lab(module: list[str], *, keep: bool) -> None:
-    was_up = host.answers() and machines.is_up()
-    with _cleaned_up():
-        _bring_up()
-    try:
-        code = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
-    finally:
-        if not (keep or was_up):
-            machines.destroy()
-            host.stop()
+    with alone():
+        was_up = _bring_up()
+        try:
+            code = subprocess.run([sys.executable, "-m", *module], cwd=ROOT, check=False).returncode
+        finally:
+            if not (keep or was_up):
+                _take_down()
     sys.exit(code)
 
 
@@ -107,20 +113,21 @@ def ssh(machine: str, command: tuple[str, ...]) -> None:
 @main.command()
 def status() -> None:
     """Say what runs."""
-    machines.status()
+    sys.exit(machines.status())
 
 
 @main.command()
 @click.option("--box", "also_box", is_flag=True, help="Remove the box, too; the next `up` builds it again.")
 def down(also_box: bool) -> None:
     """Remove the machines and their networks, and end what was started for them."""
-    host.start()
-    machines.destroy()
-    if also_box:
-        with step("removing the box"):
-            machines.forget_boxes()
-            box.remove()
-    host.stop()
+    with alone():
+        host.start()
+        machines.destroy()
+        if also_box:
+            with step("removing the box"):
+                machines.forget_boxes()
+                box.remove()
+        host.stop()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
@@ -135,7 +142,7 @@ def run() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        main(standalone_mode=True)
+        main(prog_name="./scripts/vm-lab")
     except VmLabError as error:
         say(str(error))
         sys.exit(1)

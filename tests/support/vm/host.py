@@ -70,7 +70,7 @@ def start() -> None:
         _run_as_root()
         pids: dict[str, int] = {}
         # libvirt makes the host a router for its networks, and leaves it one.
-        started = {"pids": pids, "forwarding": _FORWARDING.read_text()}
+        started = {"pids": pids, "forwarding": _FORWARDING.read_text(), "tables": _tables()}
         for name in ("virtlogd", "libvirtd"):
             # A daemon that was killed leaves its file, and the next one refuses to start.
             Path(f"/run/{name}.pid").unlink(missing_ok=True)
@@ -97,6 +97,9 @@ def stop() -> None:
     _FORWARDING.write_text(started["forwarding"])
     _STARTED.unlink()
     _remove_chains()
+    for table in _tables():
+        if table not in started["tables"]:
+            _remove_if_empty(table)
     say("libvirt is stopped")
 
 
@@ -137,12 +140,32 @@ def _end(name: str, pid: int) -> None:
         pass
 
 
+def _tables() -> list[str]:
+    """Those of the packet filter, by family and name."""
+    return _printed("nft", "list", "tables").replace("table ", "").splitlines()
+
+
+def _remove_if_empty(table: str) -> None:
+    """Takes a table of iptables away that has nothing but chains that let everything through: libvirt leaves
+    them."""
+    family, _, name = table.partition(" ")
+    command = {"ip": "iptables", "ip6": "ip6tables"}.get(family)
+    listed = _printed(command, "-t", name, "-S").splitlines() if command else []
+    if listed and all(line.startswith("-P ") and line.endswith(" ACCEPT") for line in listed):
+        run(["nft", "delete", "table", family, name], check=False)
+
+
+def _printed(*words: str) -> str:
+    """What a command prints; nothing where it fails."""
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
 def _remove_chains() -> None:
     """Takes libvirt's own chains out of the packet filter, which it leaves there."""
     for command in ("iptables", "ip6tables"):
         for table in ("filter", "nat", "mangle"):
-            listed = subprocess.run([command, "-t", table, "-S"], capture_output=True, text=True, check=False)
-            lines = [line for line in listed.stdout.splitlines() if "LIBVIRT_" in line]
+            listed = _printed(command, "-t", table, "-S").splitlines()
+            lines = [line for line in listed if "LIBVIRT_" in line]
             rules = [line.split() for line in lines if line.startswith("-A") and " -j LIBVIRT_" in line]
             for rule in rules:
                 run([command, "-t", table, "-D", *rule[1:]], check=False)

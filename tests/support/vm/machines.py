@@ -20,6 +20,7 @@ from tests.support.vm.steps import ROOT, WORK, VmLabError, run, step
 PROJECT = ROOT / "vagrant"
 WHEELS = WORK / "wheels"
 OWN_WHEEL = ROOT / "dist" / "wheels"
+_PREFIX = "l4lb-"  # of the machines' names, as the Vagrantfile has it
 _SSH_CONFIG = WORK / "ssh_config"
 _PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 _VAGRANT_HOME = WORK / "home"
@@ -230,9 +231,27 @@ def is_up() -> bool:
     return bool(states) and all(state == "running" for state in states)
 
 
-def status() -> None:
-    """Prints what Vagrant knows."""
-    subprocess.run(["vagrant", "status"], env={**os.environ, **environment()}, check=False, cwd=PROJECT)
+def status() -> int:
+    """Prints what Vagrant knows; its exit code."""
+    if not shutil.which("vagrant"):
+        raise VmLabError("there is no vagrant yet; it comes with the first ./scripts/vm-lab up")
+    shown = subprocess.run(
+        ["vagrant", "status"], env={**os.environ, **environment()}, check=False, cwd=PROJECT
+    )
+    return shown.returncode
+
+
+def refuse_others() -> None:
+    """VmLabError where machines of this name are there that Vagrant does not know in this checkout: another
+    checkout's, or lost ones."""
+    ours = {file.read_text() for file in (WORK / "dot").glob("machines/*/libvirt/id")}
+    there = [line.split() for line in _virsh("list", "--all", "--uuid", "--name").splitlines()]
+    others = [name for uuid, name in filter(None, there) if name.startswith(_PREFIX) and uuid not in ours]
+    if others:
+        raise VmLabError(
+            f"{', '.join(others)}: there already, and not made from this checkout; if no other checkout "
+            "needs them, remove them: ./scripts/vm-lab down"
+        )
 
 
 def destroy() -> None:
@@ -241,7 +260,7 @@ def destroy() -> None:
         with step("removing the machines"):
             vagrant("destroy", "-f", check=False)
     for machine in _virsh("list", "--all", "--name").split():
-        if machine.startswith("l4lb-"):
+        if machine.startswith(_PREFIX):
             _virsh("destroy", machine)
             _virsh("undefine", machine)
             _virsh("vol-delete", "--pool", "default", f"{machine}.img")

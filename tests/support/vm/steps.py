@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 WORK = ROOT / "build" / "vm"
 LOG = WORK / "vm-lab.log"
+_LOCK = Path("/run/l4lb-vm-lab.lock")
 _TICK_S = 15.0
 _TAIL = 30
 
@@ -46,6 +48,24 @@ def step(what: str) -> Iterator[None]:
         ended.set()
         ticker.join()
     say(f"{what}: {time.monotonic() - start_s:.0f} s")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Keeps a second vm-lab away while this one works, also that of another checkout: the machines and their
+    networks are the host's. VmLabError where one works already."""
+    with _LOCK.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise VmLabError(
+                f"another vm-lab is at work (process {file.read().strip()}); wait until it ends, or end it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def run(
