@@ -43,8 +43,8 @@ from l4lb.net.fastpath import FastPath, remove_fast_path
 from l4lb.net.fragments import read_reassembly
 from l4lb.net.handover import Luggage, receive_luggage, replace_program, try_program
 from l4lb.net.host import HostNeeds, prepare_host, restore_host
-from l4lb.net.journal import Journal
-from l4lb.net.lock import RunLock
+from l4lb.net.journal import Journal, journal_path
+from l4lb.net.lock import RunLock, lock_path
 from l4lb.net.logs import log
 from l4lb.net.metrics import MetricsSite, read_process
 from l4lb.net.privilege import demand_net_admin
@@ -537,13 +537,3 @@ def _log_withdrawals(before: frozenset[Address], design: Design) -> None:
         log("vip withdrawn", vip=vip, interface=design.config.vip_interface, level=logging.WARNING)
     for vip in sorted((before - design.withdrawn) & design.vips, key=str):
         log("vip is back", vip=vip, interface=design.config.vip_interface)
-
-
-def lock_path(socket_path: Path) -> Path:
-    """Where the daemon of this socket keeps its lock and its process id."""
-    return socket_path.with_suffix(".lock")
-
-
-def journal_path(socket_path: Path) -> Path:
-    """Where the daemon of this socket writes down what it changes on the host."""
-    return socket_path.with_suffix(".journal")

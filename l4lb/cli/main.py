@@ -332,14 +332,13 @@ def down(socket: Path, dry_run: bool) -> None:
       l4lb down --dry-run
       l4lb down
     """
-    from l4lb.cli.daemon import journal_path, lock_path
     from l4lb.control import fastpath
     from l4lb.control.ruleset import TABLE
     from l4lb.net import nft
     from l4lb.net.fastpath import remove_fast_path
     from l4lb.net.host import restore_host
-    from l4lb.net.journal import Journal
-    from l4lb.net.lock import RunLock
+    from l4lb.net.journal import Journal, journal_path
+    from l4lb.net.lock import RunLock, lock_path
     from l4lb.net.privilege import demand_net_admin
 
     demand_net_admin()

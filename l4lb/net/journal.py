@@ -57,3 +57,8 @@ class Journal:
                 f"{self.path}: the journal of host changes cannot be read ({error}); "
                 "put addresses and sysctls back by hand, then remove it"
             ) from error
+
+
+def journal_path(socket_path: Path) -> Path:
+    """Where the daemon of this socket writes down what it changes on the host."""
+    return socket_path.with_suffix(".journal")

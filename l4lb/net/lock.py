@@ -114,3 +114,8 @@ def _namespace_owner() -> str:
         except OSError:
             return "(unknown)"
     return str(struct.unpack("3i", credentials)[0])
+
+
+def lock_path(socket_path: Path) -> Path:
+    """Where the daemon of this socket keeps its lock and its process id."""
+    return socket_path.with_suffix(".lock")
