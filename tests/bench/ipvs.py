@@ -78,9 +78,8 @@ Side = Callable[[], AbstractContextManager[None]]
 
 def run(settings: Settings) -> list[Measure]:
     """NAT first, then direct return, for which the backends are set up anew."""
-    if not machines.is_up():
+    if not machines.came_up():
         raise BenchError("the virtual machines are not up; ./scripts/vm-lab bench brings them up")
-    machines.write_ssh_config()
     lab = VmLab()
     with _sinks(lab):
         lab.through_gateway()

@@ -10,7 +10,6 @@ from tests.support.vm.lab import VmLab
 
 @pytest.fixture(scope="session")
 def lab() -> VmLab:
-    if not (host.answers() and machines.is_up()):
+    if not (host.answers() and machines.came_up()):
         pytest.fail("the lab is not up; ./scripts/vm-lab test brings it up", pytrace=False)
-    machines.write_ssh_config()
     return VmLab()

@@ -76,8 +76,7 @@ class Case:
         try:
             return self.story(told, side)
         finally:
-            for number in list(told.held):
-                told.close(number)
+            told.close_all()
 
 
 def open_many(count: int, told: Connections, _: Side) -> list[str]:

@@ -42,7 +42,7 @@ def _bring_up() -> bool:
         # Machines that run keep the box that they have: provisioning brings them up to date.
         if not was_up:
             machines.add_box(box.catalog(machines.WHEELS, sources), box.version(sources))
-        machines.up()
+        machines.up(were_up=was_up)
     except BaseException:
         if not was_up:
             say("it did not come up; cleaning up")
@@ -103,9 +103,8 @@ def _with_lab(module: list[str], *, keep: bool) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def ssh(machine: str, command: tuple[str, ...]) -> None:
     """Enter a machine, or run a command in it as root."""
-    if not machines.is_up():
+    if not machines.came_up():
         raise VmLabError("the lab is not up; bring it up: ./scripts/vm-lab up")
-    machines.write_ssh_config()
     words = machines.Machine(machine).words(*command)
     sys.exit(subprocess.run(words, check=False).returncode)
 

@@ -33,9 +33,16 @@ class Connections:
         return self._ask("?", number)
 
     def close(self, number: int) -> None:
-        """Closes a connection."""
+        """Ends the client's half of a connection."""
         self._player.tell(f"- {number}")
         del self.held[number]
+
+    def close_all(self) -> None:
+        """Ends every connection, and waits until the balancer has seen both halves end: one that is
+        given another service before drops what comes of them, and goes on counting them."""
+        for number in list(self.held):
+            self.close(number)
+        self._player.ask(".")
 
     def shares(self) -> Counter[str]:
         """How many open connections each backend has."""
