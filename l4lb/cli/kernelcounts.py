@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from l4lb.control.elements import families
-from l4lb.control.fastpath import COUNTED, FAMILY
+from l4lb.control.fastpath import COUNTS_IN, COUNTS_OUT, DIRECT_COUNTS, FAMILY
 from l4lb.control.ruleset import TABLE
 from l4lb.dataplane.table import MARK_VIP_SHIFT, Table
 from l4lb.model import Protocol
@@ -27,25 +27,34 @@ class KernelCount:
 def read_kernel_counts(table: Table) -> dict[int, KernelCount]:
     """The counts of the kernel's maps by slot, as the rules of `table` fill them."""
     slots = _slots_by_endpoint(table)
-    names = [f"{name}{family}" for family in families(table) for name in ("answers", "answers_ranges")]
-    recalled = [f"recalled{family}" for family in families(table)] if table.learns else []
-    counted = nft.read_element_counters(TABLE, [*names, *recalled])
+    present = families(table)
+    answers = [f"{name}{family}" for family in present for name in ("answers", "answers_ranges")]
+    counted_in = {f"recalled{family}" for family in present} if table.learns else set()
+    counted = nft.read_element_counters(TABLE, [*answers, *sorted(counted_in)])
     if table.learns:
-        # By mark, as those of `recalled`; where there is no fast path nothing is found.
-        counted |= nft.read_element_counters(TABLE, [COUNTED], family=FAMILY, kind="set")
+        # Where there is no fast path nothing is found.
+        counted |= nft.read_element_counters(TABLE, [DIRECT_COUNTS], family=FAMILY, kind="set")
+        maps = [counts[family] for family in present for counts in (COUNTS_IN, COUNTS_OUT)]
+        counted |= nft.read_element_counters(TABLE, maps, family=FAMILY)
+        counted_in |= {DIRECT_COUNTS, *COUNTS_IN.values()}
     found: dict[int, KernelCount] = {}
     for name, elements in counted.items():
         for key, (packets, octets) in elements.items():
-            if name in (*recalled, COUNTED):
-                slot = (int(key, 0) & (1 << MARK_VIP_SHIFT) - 1) - 1
-                count = found.setdefault(slot, KernelCount())
+            slot = slots.get(key) if name in answers else _slot_of_mark(key)
+            if slot is None:
+                continue
+            count = found.setdefault(slot, KernelCount())
+            if name in counted_in:
                 count.packets_in += packets
                 count.bytes_in += octets
-            elif key in slots:
-                count = found.setdefault(slots[key], KernelCount())
+            else:
                 count.packets_out += packets
                 count.bytes_out += octets
     return found
+
+
+def _slot_of_mark(mark: str) -> int:
+    return (int(mark, 0) & (1 << MARK_VIP_SHIFT) - 1) - 1
 
 
 def _slots_by_endpoint(table: Table) -> dict[str, int]:

@@ -18,6 +18,7 @@ hash, `NAME_ranges` holds port ranges and is slower to ask; rules leave the empt
 | backends, ports | mark | the backend's address, and its port where packets have another |
 | recalled | mark | the backend's address, for flows that the kernel has learned |
 | restored | mark | the VIP that is written back behind the route (direct return) |
+| hurried | mark | NAT that the fast path learns behind the route (`rules`) |
 | kept | mark | those of `restored`: on Linux 6.1 a map cannot be asked whether it has a key |
 | pools, pool | destination | an address of the masquerade pool; the queue of its port |
 | icmp_targets | destination address | where ICMP errors about what we send go |

@@ -1,55 +1,68 @@
-"""The rules that forward learned flows of direct return past the IP stack: the table `netdev l4lb`.
+"""The rules that forward learned flows past the IP stack, of direct return and of NAT in both directions:
+the table `netdev l4lb`.
 
-    wan0 ─▶ ingress  in_N      an ordinary packet to a VIP? ─▶ of a known flow? ─▶ known
-                                          │ no                   │ no              │ the backend's link-layer
-                                          ▼                      ▼                 ▼ address is written
-    lan0 ◀─ egress   out_N ◀── routing ◀── IP stack, `inet l4lb`                 lan0
+    wan0 ─▶ ingress  in_N    an ordinary packet to a VIP? ─▶ of a known flow? ─▶ known
+                                         │ no                   │ no             │ its link header is written,
+                                         ▼                      ▼                ▼ and for NAT its endpoint
+    lan0 ◀─ egress   out_N ◀── routing ◀── IP stack, `inet l4lb`               lan0
                        └ to be learned? ─▶ learn
 
-The hook behind the route sees a decided packet last, with the VIP as its destination again, and learns the
-flow there: a map knows the mark of each flow, for as long as `LEASE_S`. The first hook of the way in looks
-the flow up, and in the links of each device what the mark stands for: the frame's new addresses. A look-up
-that fails lets the packet go the ordinary way, and the flow is forgotten, for the ordinary way may choose
-another backend. So a backend gets nothing more as soon as its links are deleted: when it is removed, and
-while its link-layer address is unknown.
+Answers of NAT go the same way back: from a backend, with the VIP written as their source.
+
+The hook behind the route sees a packet last, and learns what became of it: the device, and the addresses of
+the frame as the kernel has resolved them, by the flow's key as the packet came in. The first hook of the way
+in looks the flow up, and asks of its mark whether it still leads to a backend: a backend gets nothing more as
+soon as its marks are gone. A look-up that fails lets the packet go the ordinary way. Where the backends, a
+route or a neighbour change, everything is forgotten (`l4lb.net.fastpath`) and learned anew from the next
+packets.
+
+| flows | who learns them asks | a known packet's mark is asked in |
+|---|---|---|
+| `direct_flows`, of direct return | `direct_marks`: is it one? | `passed` |
+| `request_flows`, of NAT | `origins`: which VIP did it come for? | `passed_in`: the backend |
+| `answer_flows`, of NAT | `request_flows`, `ends`: whose answer is it? | `passed_out`: the VIP |
+
+The last column is counted, for user space does not see these packets. Rules in which one look-up asks for
+what the one before has found are written by `l4lb.net.fastrules`; the others are here.
 
 What does not come this way, because the IP stack or user space has something to say about it: packets that
 begin or end a connection (the flow is forgotten), fragments, packets with IPv4 options or IPv6 extension
-headers, those whose TTL has run out or that somebody has marked, frames with a VLAN tag or for another host,
-and services that not everybody may use, for a list that changes must act on known flows too.
-
-The TTL is not counted down here. Devices with a larger MTU than the way to the backends are left out, for
-nobody would say that a packet is too big.
+headers, UDP without a checksum through NAT, those whose TTL has run out or that somebody has marked, frames
+with a VLAN tag or for another host, packets that are larger than the smallest MTU of all devices, for nobody
+would say that they are too big, and services that not everybody may use, for a list that changes must act on
+known flows too. The TTL is not counted down here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from l4lb.control.elements import SIZES, is_guarded, text
-from l4lb.control.rule_words import (
-    CLEAR_MARK,
-    IS_LEARNED,
-    OUR_MARK,
-    STAYS,
-    address_type,
-    ip,
-    learning_chains,
-)
+from l4lb.control.rule_words import CLEAR_MARK, address_type
 from l4lb.control.rules import LEASE_S
 from l4lb.control.ruleset import Ruleset
-from l4lb.dataplane.table import MAX_FRONTENDS, MAX_SLOTS, ServiceEntry, Table, forward_mark
-from l4lb.model import Address, Forward, Service
+from l4lb.control.translation import Translation, translations
+from l4lb.dataplane.table import MARK_LEARN, MAX_SLOTS, ServiceEntry, Table, forward_mark
+from l4lb.model import Forward, Service
 
 FAMILY = "netdev"
-COUNTED = "passed"
-"""The set that counts the packets of each mark; it outlives changes of the links."""
-FLOWS = tuple(f"flows{family}" for family in SIZES)
+DIRECT, REQUEST, ANSWER = KINDS = ("direct", "request", "answer")
+PROTOCOLS = {"tcp": 6, "udp": 17}
+FLOWS = tuple(f"{kind}_flows{family}" for kind in KINDS for family in SIZES)
 """The maps of learned flows."""
+DIRECT_COUNTS = "passed"
+"""The set that counts packets of direct return by mark."""
+COUNTS_IN, COUNTS_OUT = (
+    {family: f"{name}{family}" for family in SIZES} for name in ("passed_in", "passed_out")
+)
+"""The maps by family that count NAT's packets by mark, from clients and from backends."""
+COUNTED = (DIRECT_COUNTS, *COUNTS_IN.values(), *COUNTS_OUT.values())
+_ASKED = {"direct_vips": DIRECT, "nat_vips": REQUEST, "servers": ANSWER}
+"""The sets of addresses that packets are looked up in first, and of which flows they may be then."""
 # Behind the filters that an operator has there, and before anybody who could see our mark on the way out.
+_KNOWN = "meta oif . meta mark . @ll,0,96"
 _PRIORITIES = {"ingress": 500, "egress": -500}
-_LINKS = f"map {{ typeof meta mark : @ll,0,96; size {4 * MAX_SLOTS}; }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,162 +79,148 @@ class Device:
     address: bytes = b""
     enslaved: bool = False
 
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What is seen of the host's links: devices, and the link-layer addresses (6 bytes) of backends as far
-    as they are known, by address and index of the device."""
-
-    devices: tuple[Device, ...]
-    neighbours: Mapping[tuple[Address, int], bytes]
+    @property
+    def is_a_way(self) -> bool:
+        """Whether packets can come and go by it past the IP stack."""
+        return bool(self.address) and not self.enslaved
 
 
 @dataclass(frozen=True, slots=True)
 class FastPlan:
-    """What the fast path depends on besides the host's links.
+    """What the fast path depends on besides the host's devices.
 
-    `services` are those that `table` was made of. `backends` are those with direct return, each with the name
-    of the device that leads to it; `learned_size` bounds the flows of each family.
+    `services` are those that `table` was made of. `learned_size` bounds the flows of each kind and family.
     """
 
     table: Table
     services: Sequence[Service]
-    backends: Collection[tuple[Address, str]]
     learned_size: int
 
 
-def ways_in(plan: FastPlan, sight: Sight) -> list[Device]:
-    """The devices whose packets may take the fast path."""
-    largest = min((device.mtu for device in _ways_to_link(plan, sight)), default=0)
-    return [d for d in sight.devices if d.address and not d.enslaved and d.mtu <= largest]
-
-
-def describe_fast_path(plan: FastPlan, sight: Sight) -> Ruleset:
-    """The table as it has to be now."""
-    entries = list(_fast_services(plan))
-    vips = {vip for entry in entries for vip in entry.vips}
-    present = [family for family, size in SIZES.items() if any(len(vip) == size for vip in vips)]
-    marks = frozenset(f"{mark:#x}" for entry in entries for mark, _ in _marks(plan.table, entry))
-    links = {device: _links(plan, sight, entries, device) for device in _ways_to_link(plan, sight)}
-    filled = [name for family in SIZES for name in learning_chains(family)]
+def describe_fast_path(plan: FastPlan, devices: Sequence[Device]) -> Ruleset:
+    """The table as it has to be now, with the host's devices."""
+    direct = list(_direct(plan))
+    marks = frozenset(f"{mark:#x}" for entry in direct for mark in _marks(plan.table, entry))
+    natted = list(translations(plan.table, plan.services))
+    addresses = {
+        "direct_vips": {vip for entry in direct for vip in entry.vips},
+        "nat_vips": {one.vip for one in natted},
+        "servers": {one.backend for one in natted},
+    }
+    ways = [device for device in devices if device.is_a_way]
+    smallest = min((device.mtu for device in ways), default=0)
+    filled = [*chains_by_kind(), *(learning_chain(family) for family in SIZES)]
     return Ruleset(
         counters=(),
-        sets={**dict(_sets_declared(plan)), **{_links_name(device): _LINKS for device in links}},
+        sets=dict(_sets_declared(plan)),
         elements={
             **{
-                f"vips{family}": frozenset(text(vip) for vip in vips if len(vip) == size)
+                f"{name}{family}": frozenset(f"0x{one.hex()}" for one in found if len(one) == size)
+                for name, found in addresses.items()
                 for family, size in SIZES.items()
             },
-            "fast": marks,
-            COUNTED: marks,
-            **{_links_name(device): frozenset(found) for device, found in links.items()},
+            "direct_marks": marks,
+            DIRECT_COUNTS: marks,
+            **dict(_by_mark(natted)),
         },
         hooks={
-            **{f"in_{device.index}": _hook("ingress", device) for device in ways_in(plan, sight)},
-            **{f"out_{device.index}": _hook("egress", device) for device in _ways_out(plan, sight)},
+            f"{name}_{device.index}": _hook(hook, device)
+            for device in ways
+            for name, hook in (("in", "ingress"), ("out", "egress"))
         },
-        chains={**dict.fromkeys(filled, ()), **dict(_chains(plan, sight, links, present))},
+        chains={
+            **dict.fromkeys(filled, ()),
+            "learn": (
+                *(f"meta protocol {word} jump {learning_chain(n)}" for word, n in (("ip", 4), ("ip6", 6))),
+                CLEAR_MARK,
+            ),
+            **{f"in_{device.index}": tuple(_in(device, smallest, _asked(addresses))) for device in ways},
+            **dict.fromkeys(
+                (f"out_{device.index}" for device in ways),
+                (f"meta mark & {MARK_LEARN:#x} == {MARK_LEARN:#x} goto learn",),
+            ),
+        },
         filled_elsewhere=frozenset(filled),
         family=FAMILY,
     )
 
 
-def _chains(
-    plan: FastPlan, sight: Sight, links: Collection[Device], present: Sequence[int]
-) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every chain with its rules; those that are jumped to come first.
+def chain_of(kind: str, protocol: str, family: int) -> str:
+    """The chain that forwards the known flows of a kind."""
+    return f"{kind}_{protocol}{family}"
 
-    Headers are asked by their place where nft would otherwise ask anew whether they are there: each question
-    of a rule is about 5 ns.
+
+def chains_by_kind() -> Iterator[str]:
+    """All of them."""
+    return (chain_of(kind, protocol, family) for kind in KINDS for protocol in PROTOCOLS for family in SIZES)
+
+
+def learning_chain(family: int) -> str:
+    """The chain that learns flows of a family."""
+    return f"learn{family}"
+
+
+def _asked(addresses: dict[str, set[bytes]]) -> Iterator[tuple[str, str, int]]:
+    """Set, kind of flows and family, of everything that a packet is looked up for."""
+    for name, kind in _ASKED.items():
+        for family, size in SIZES.items():
+            if any(len(address) == size for address in addresses[name]):
+                yield name, kind, family
+
+
+def _in(device: Device, smallest: int, asked: Iterable[tuple[str, str, int]]) -> Iterator[str]:
+    """An ordinary packet that may be of a known flow, addressed to this host and without a VLAN tag: who asks
+    the link header still sees the tag that the device has taken off.
+
+    Headers are asked by their place and in words of four bytes, which the kernel answers without a call. By
+    their names nft would ask each time whether the header is there.
     """
-    for family in SIZES:
-        yield f"known{family}", tuple(_known(family, links))
-        yield f"tcp{family}", (f"{STAYS} goto known{family}", f"goto forget{family}")
-    learn = f"{OUR_MARK} @fast meta protocol"
-    yield "learn", (f"{learn} ip jump learn4", f"{learn} ip6 jump learn6", CLEAR_MARK)
-    for device in ways_in(plan, sight):
-        yield f"in_{device.index}", tuple(_in(device, family) for family in present)
-    for device in _ways_out(plan, sight):
-        yield f"out_{device.index}", (f"{IS_LEARNED} goto learn",)
+    small_enough = f" meta length <= {smallest}" if device.mtu > smallest else ""
+    for name, kind, family in asked:
+        address = _address(name, family)
+        if family == 4:
+            # The type of the frame, and IP without options. One word: fragment, TTL and protocol.
+            frame, unspent, protocol = "@ll,96,24 0x080045", "@nh,48,32 & 0xfe00", "@nh,48,32 & 0x3fff00ff"
+        else:
+            frame, unspent, protocol = "@ll,96,16 0x86dd", "@nh,32,32 & 0xfe", "@nh,48,8"
+        chains = ", ".join(
+            f"{number} : jump {chain_of(kind, word, family)}" for word, number in PROTOCOLS.items()
+        )
+        yield (
+            f"{address} @{name}{family} {frame} meta pkttype host meta mark 0 {unspent} != 0{small_enough} "
+            f"{protocol} vmap {{ {chains} }}"
+        )
 
 
-def _in(device: Device, family: int) -> str:
-    """An ordinary packet to a VIP, addressed to this host and without a VLAN tag: who asks the header still
-    sees the tag that the device has taken off."""
-    frame, mask = device.address + bytes(6), b"\xff" * 6 + bytes(6)
-    if family == 4:
-        frame, mask = frame + b"\x08\x00\x45", mask + b"\xff\xff\xff"  # without IP options
-        unspent = "@nh,64,8 > 1"
-        # One word: that more fragments follow, the fragment's offset, and the protocol.
-        protocol = "@nh,48,32 & 0x3fff00ff"
-    else:
-        frame, mask = frame + b"\x86\xdd", mask + b"\xff\xff"
-        unspent = "@nh,56,8 > 1"
-        protocol = "@nh,48,8"
-    ours = f"@ll,0,{8 * len(frame)} & 0x{mask.hex()} == 0x{frame.hex()}"
-    ordinary = f"{ip(family)} daddr @vips{family} {ours} meta mark 0 {unspent}"
-    return f"{ordinary} {protocol} vmap {{ 6 : goto tcp{family}, 17 : goto known{family} }}"
+def _address(name: str, family: int) -> str:
+    """The address of a packet that is looked up in a set: its source in that of backends."""
+    source, destination = ("@nh,96,32", "@nh,128,32") if family == 4 else ("@nh,64,128", "@nh,192,128")
+    return source if name == "servers" else destination
 
 
-def _known(family: int, links: Iterable[Device]) -> Iterator[str]:
-    """The flow's mark becomes the packet's for a moment. The device that has a link for it is the one."""
-    find = f"meta mark set {_flow(family)} map @flows{family} "
-    for device in links:
-        rewrite = f"@ll,0,96 set meta mark map @{_links_name(device)}"
-        yield f'{find}{rewrite} meta mark @{COUNTED} meta mark set 0 fwd to "{device.name}"'
-        find = ""
-    yield "meta mark set 0"
-    # What is unknown is forgotten in vain; what was found and cannot be forwarded comes this way too.
-    yield f"goto forget{family}"
-
-
-def _ways_out(plan: FastPlan, sight: Sight) -> list[Device]:
-    """The devices that lead to backends."""
-    names = {name for _, name in plan.backends}
-    return [device for device in sight.devices if device.name in names]
-
-
-def _ways_to_link(plan: FastPlan, sight: Sight) -> list[Device]:
-    """Those of them whose frames can be addressed."""
-    return [device for device in _ways_out(plan, sight) if device.address]
-
-
-def _fast_services(plan: FastPlan) -> Iterator[ServiceEntry]:
+def _direct(plan: FastPlan) -> Iterator[ServiceEntry]:
     for service, entry in zip(plan.services, plan.table.services, strict=True):
         if entry.forward is Forward.DSR and not is_guarded(service):
             yield entry
 
 
-def _marks(table: Table, entry: ServiceEntry) -> Iterator[tuple[int, bytes]]:
-    """Mark and address of every backend whose flows go on; user space has to see the others'."""
+def _marks(table: Table, entry: ServiceEntry) -> Iterator[int]:
+    """The marks of every backend whose flows go on; user space has to see the others'."""
     for backend in entry.backends:
-        if backend.slot in table.resets or backend.slot in table.moves:
-            continue
-        for n, _ in enumerate(entry.vips):
-            yield forward_mark(backend.slot, n), backend.address
+        if backend.slot not in table.resets and backend.slot not in table.moves:
+            yield from (forward_mark(backend.slot, n) for n, _ in enumerate(entry.vips))
 
 
-def _links(plan: FastPlan, sight: Sight, entries: Iterable[ServiceEntry], device: Device) -> Iterator[str]:
-    """Mark, and the frame's destination and source, of every backend behind `device` that is known."""
-    known = {
-        address.packed: sight.neighbours[address, device.index] + device.address
-        for address, name in plan.backends
-        if name == device.name and (address, device.index) in sight.neighbours
-    }
-    for entry in entries:
-        for mark, address in _marks(plan.table, entry):
-            if address in known:
-                yield f"{mark:#x} : 0x{known[address].hex()}"
-
-
-def _links_name(device: Device) -> str:
-    return f"links_{device.index}"
-
-
-def _flow(family: int) -> str:
-    """The key of a flow: addresses, both ports in one word, protocol. One of IPv4 has 16 bytes."""
-    addresses = "@nh,96,32 . @nh,128,32" if family == 4 else "@nh,64,128 . @nh,192,128"
-    return f"{addresses} . @th,0,32 . meta l4proto"
+def _by_mark(natted: Sequence[Translation]) -> Iterator[tuple[str, frozenset[str]]]:
+    for family, size in SIZES.items():
+        ours = [one for one in natted if len(one.vip) == size]
+        vips = [(f"{one.mark:#x}", f"{text(one.vip)} . {one.vip_port}") for one in ours]
+        backends = [(f"{one.mark:#x}", f"{text(one.backend)} . {one.backend_port}") for one in ours]
+        # A key is completed from behind an unused word (`l4lb.net.fastrules`).
+        yield f"origins{family}", frozenset(f"{mark} : 0 . {vip}" for mark, vip in vips)
+        yield f"ends{family}", frozenset(f"{mark} : 0 . {backend}" for mark, backend in backends)
+        yield COUNTS_IN[family], frozenset(f"{mark} : {backend}" for mark, backend in backends)
+        yield COUNTS_OUT[family], frozenset(f"{mark} : {vip}" for mark, vip in vips)
 
 
 def _hook(hook: str, device: Device) -> str:
@@ -229,9 +228,26 @@ def _hook(hook: str, device: Device) -> str:
 
 
 def _sets_declared(plan: FastPlan) -> Iterator[tuple[str, str]]:
+    learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
     for family in SIZES:
-        yield f"vips{family}", f"set {{ type {address_type(family)}; size {MAX_FRONTENDS}; }}"
-        learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
-        yield f"flows{family}", f"map {{ typeof {_flow(family)} : meta mark; {learned}; }}"
-    yield "fast", f"set {{ type mark; size {4 * MAX_SLOTS}; }}"
-    yield COUNTED, f"set {{ type mark; size {4 * MAX_SLOTS}; counter; }}"
+        for name in _ASKED:
+            yield f"{name}{family}", f"set {{ typeof {_address(name, family)}; size {MAX_SLOTS}; }}"
+        address = address_type(family)
+        endpoint = f"{address} . inet_service"
+        for kind in KINDS:
+            yield f"{kind}_flows{family}", f"map {{ typeof {_key(kind, family)} : {_KNOWN}; {learned}; }}"
+        # Only who learns asks the first two: they take memory as they need it.
+        for name in ("origins", "ends"):
+            yield f"{name}{family}", f"map {{ type mark : mark . {endpoint}; }}"
+        for name in (COUNTS_IN[family], COUNTS_OUT[family]):
+            yield name, f"map {{ type mark : {endpoint}; size {MAX_SLOTS}; counter; }}"
+    yield "direct_marks", f"set {{ type mark; size {4 * MAX_SLOTS}; }}"
+    yield DIRECT_COUNTS, f"set {{ type mark; size {4 * MAX_SLOTS}; counter; }}"
+
+
+def _key(kind: str, family: int) -> str:
+    """The client's endpoint, the other's, and the protocol."""
+    header, protocol = ("ip", "protocol") if family == 4 else ("ip6", "nexthdr")
+    source, destination = f"{header} saddr . th sport", f"{header} daddr . th dport"
+    client, other = (destination, source) if kind == ANSWER else (source, destination)
+    return f"{client} . {other} . {header} {protocol}"

@@ -19,7 +19,7 @@ the two meet in one worker; a masqueraded flow's answers find it by the range of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from l4lb.control.elements import (
     SIZES,
@@ -32,6 +32,7 @@ from l4lb.control.pool import MAX_ADDRESSES
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rule_words import CHECK_KEY, address_type, flow, learning_chains, quoted_destination
 from l4lb.control.ruleset import Ruleset
+from l4lb.control.translation import translations
 from l4lb.control.way_back import WayBack, answer_rules
 from l4lb.control.way_in import WayIn
 from l4lb.dataplane.table import MAX_FRONTENDS, MAX_SLOTS, Table
@@ -63,6 +64,8 @@ def describe_rules(
     The marks of `previous`, the table before it, stay known.
     """
     elements = collect_elements(table, services, previous, marks=plan.marks)
+    hurried = list(translations(table, services)) if plan.fast_path else []
+    elements["hurried"] = [f"{one.mark:#x}" for one in hurried]
     present = families(table)
     # Sets of known size take their memory at once: none for a family that nobody uses.
     declared = sorted({*present, *(families(previous) if previous else ())})
@@ -74,7 +77,7 @@ def describe_rules(
     chains: tuple[tuple[str, Iterable[str]], ...] = (
         *queues.items(),
         *learning.items(),
-        *_answer_chains(table),
+        *_answer_chains(table, {(one.vip, port) for one in hurried for port in (one.vip_port, 0)}),
         *WayIn(table, services, plan, elements, present).chains(),
         *WayBack(table, services, plan, elements, present).chains(),
     )
@@ -88,10 +91,14 @@ def describe_rules(
     )
 
 
-def _answer_chains(table: Table) -> Iterator[tuple[str, Iterable[str]]]:
+def _answer_chains(
+    table: Table, hurried: Collection[tuple[bytes, int]]
+) -> Iterator[tuple[str, Iterable[str]]]:
+    """With `hurried`, the frontends whose answers the fast path may learn; port 0 is one that stays."""
     other_ports = frontends_with_other_ports(table)
     for index, (protocol, frontend) in frontends(table).items():
-        yield answer_rules(protocol, frontend, writes_port=index in other_ports)
+        learns = (frontend.address, frontend.port) in hurried
+        yield answer_rules(protocol, frontend, writes_port=index in other_ports, learns=learns)
 
 
 def _sets_declared(declared: Sequence[int], plan: RulePlan) -> Iterator[tuple[str, str]]:
@@ -127,5 +134,6 @@ def _sets_declared(declared: Sequence[int], plan: RulePlan) -> Iterator[tuple[st
         yield f"recalled{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; counter; }}"
         yield f"restored{family}", f"map {{ type mark : {address}; size {MAX_SLOTS}; }}"
         yield f"kept{family}", f"set {{ type mark; size {MAX_SLOTS}; }}"
+    yield "hurried", f"set {{ type mark; size {MAX_SLOTS}; }}"
     yield "tunnelled", f"set {{ type mark; size {MAX_SLOTS}; }}"
     yield "ports", f"map {{ type mark : inet_service; size {MAX_SLOTS}; }}"

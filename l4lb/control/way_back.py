@@ -11,7 +11,9 @@ from l4lb.control.rule_words import (
     CLEAR_MARK,
     IS_FORWARD_MARK,
     IS_LEARNED,
+    LEARN_ANSWER,
     OUR_MARK,
+    STAYS,
     flow_back,
     from_,
     icmp_errors,
@@ -61,7 +63,7 @@ class WayBack:
             yield "apply_out", self._apply_out()
 
     def _queue_out(self) -> Iterator[str]:
-        if self.restores:
+        if self.restores or self.elements["hurried"]:
             yield f"{IS_FORWARD_MARK} goto restore"
         for family in self.present:
             if self.elements[f"quoted{family}"]:
@@ -71,14 +73,14 @@ class WayBack:
                 yield f"{ip(family)} saddr @servers{family} goto answer{family}"
 
     def _restore(self) -> Iterator[str]:
-        if not self.restores:
-            return
-        for family in self.present:
+        for family in self.present if self.restores else ():
             restored = f"{ip(family)} daddr set {OUR_MARK} map @restored{family}"
             if self.plan.fast_path:
                 # The egress hook learns the flow, and clears the mark (`l4lb.control.fastpath`).
                 yield f"{IS_LEARNED} {restored} accept"
             yield f"{restored} {CLEAR_MARK} accept"
+        if self.elements["hurried"]:
+            yield f"meta oiftype != ether {CLEAR_MARK}"
 
     def _icmp_out(self) -> Iterator[str]:
         yield _ICMP_RATE
@@ -117,9 +119,10 @@ class WayBack:
 
 
 def answer_rules(
-    protocol: Protocol, frontend: ReplyFrontend, *, writes_port: bool
+    protocol: Protocol, frontend: ReplyFrontend, *, writes_port: bool, learns: bool
 ) -> tuple[str, Iterable[str]]:
-    """The chain that writes a VIP, and its port if that differs, as the source of an answer."""
+    """The chain that writes a VIP, and its port if that differs, as the source of an answer. With `learns`
+    the egress hook gets to know, and learns the flow if it knows that of the requests."""
     family = 4 if len(frontend.address) == 4 else 6
     rules = []
     if writes_port and protocol is Protocol.TCP:
@@ -127,5 +130,8 @@ def answer_rules(
     elif writes_port:
         rules.append(f"udp checksum 0 udp sport set {frontend.port} udp checksum set 0")
         rules.append(f"udp checksum != 0 udp sport set {frontend.port}")
+    if learns:
+        stays = f"{STAYS} " if protocol is Protocol.TCP else ""
+        rules.append(f"{stays}meta oiftype ether {LEARN_ANSWER}")
     rules.append(f"{ip(family)} saddr set {text(frontend.address)} accept")
     return answer_chain(protocol, frontend), rules

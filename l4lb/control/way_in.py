@@ -22,6 +22,7 @@ from l4lb.control.rule_words import (
     CHECK_OUT,
     CLEAR_MARK,
     IS_FORWARD_MARK,
+    IS_LEARNED,
     IS_UNDECIDED,
     LEAVES,
     OUR_MARK,
@@ -195,6 +196,9 @@ class WayIn:
             # A UDP checksum of 0 means none, and must stay so (RFC 768); the kernel would count on from it.
             yield f"udp checksum 0 udp dport set {port} udp checksum set 0"
             yield f"udp checksum != 0 udp dport set {port}"
+        if self.elements["hurried"]:
+            # The egress hook learns the flow, and clears the mark (`l4lb.control.fastpath`).
+            yield f"{IS_LEARNED} {OUR_MARK} @hurried accept"
         if self.keeps_marks:
             yield f"{OUR_MARK} != @kept{family} {CLEAR_MARK}"
         else:

@@ -1,9 +1,11 @@
-"""Backends' link-layer addresses as the kernel knows them, and the devices that lead to them.
+"""Where packets go, as the kernel's events tell it: devices, neighbours' link-layer addresses, routes.
 
-Read once through pyroute2, then followed by the kernel's events. The kernel forgets a neighbour that nobody
-asks for, and what goes past the IP stack asks for none. So entries that are not confirmed are said to be in
-use (NTF_USE), every `REFRESH_S`: the kernel then resolves what is missing and probes what is old, as it would
-for packets, and finds out as soon that a backend no longer answers.
+What goes past the IP stack goes by what the kernel has said once. So all neighbours are followed, and that
+one has another address, or none any more, is a change of ways. The kernel forgets a neighbour that nobody
+asks for, and what goes past the IP stack asks for none. So backends with direct return whose entries are not
+confirmed are said to be in use (NTF_USE), every `REFRESH_S`: the kernel then resolves what is missing and
+probes what is old, as it would for packets, and finds out as soon that a backend no longer answers. (Those
+of NAT may be many hops away; for them the packets do whose flows are learned anew.)
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Flag, auto
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Any
@@ -19,7 +22,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink import rtnl
 from pyroute2.netlink.exceptions import NetlinkError
 
-from l4lb.control.fastpath import Device, Sight
+from l4lb.control.fastpath import Device
 from l4lb.model import Address
 
 REFRESH_S = 5.0
@@ -33,11 +36,22 @@ _REACHABLE, _STALE, _DELAY, _PROBE, _NOARP, _PERMANENT = 0x02, 0x04, 0x08, 0x10,
 _KNOWN = _REACHABLE | _STALE | _DELAY | _PROBE | _NOARP | _PERMANENT
 _BY_HAND = _NOARP | _PERMANENT
 _ETHERNET_BYTES = 6
-_FAMILIES = {4: AF_INET, 6: AF_INET6}
+_MAX_KNOWN = 65536
+"""Neighbours that are remembered; the oldest are forgotten first."""
 Wanted = Collection[tuple[Address, str]]
 """Backends, each with the name of the device that leads to it."""
 Clock = Callable[[], float]
 """Seconds, from any beginning."""
+
+
+class Change(Flag):
+    """What a message has changed."""
+
+    NONE = 0
+    DEVICES = auto()
+    """The devices that are up, or what is known of one."""
+    WAYS = auto()
+    """The next hop of packets, or its link-layer address, may be another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,11 @@ class _Entry:
     state: int
     link_address: bytes
     since_s: float
+
+    @property
+    def usable(self) -> bytes:
+        """The link-layer address, while the kernel would send to it."""
+        return self.link_address if self.state & _KNOWN else b""
 
 
 class Neighbours:
@@ -56,40 +75,33 @@ class Neighbours:
         self._entries: dict[tuple[Address, int], _Entry] = {}
         self._wanted: frozenset[tuple[Address, str]] = frozenset()
 
-    def sight(self) -> Sight:
-        """The devices that are up, and the addresses of the wanted neighbours that are known."""
-        found = {
-            key: entry.link_address
-            for key, entry in self._entries.items()
-            if entry.state & _KNOWN and entry.link_address
-        }
-        return Sight(tuple(device for _, device in sorted(self._devices.items())), found)
+    @property
+    def devices(self) -> list[Device]:
+        """The devices that are up, by index."""
+        return [device for _, device in sorted(self._devices.items())]
 
     def want(self, wanted: Wanted) -> None:
-        """From now on these are wanted; nothing is known yet."""
+        """From now on these are kept resolved."""
         self._wanted = frozenset(wanted)
-        self._devices, self._entries = {}, {}
 
-    async def read(self, wanted: Wanted) -> None:
-        """Reads all anew; from now on these are `wanted`. NetlinkError or OSError."""
-        self.want(wanted)
+    async def read(self) -> None:
+        """Reads all anew. NetlinkError or OSError."""
+        self._devices, self._entries = {}, {}
         async with AsyncIPRoute() as route:
             async for message in await route.get_links():
                 self._on_link(message, gone=False)
-            for device in self._devices.values():
-                versions = {address.version for address, name in self._wanted if name == device.name}
-                for version in sorted(versions):
-                    async for message in await route.get_neighbours(_FAMILIES[version], ifindex=device.index):
-                        self._on_neighbour(message, gone=False)
+            for family in (AF_INET, AF_INET6):
+                async for message in await route.get_neighbours(family):
+                    self._on_neighbour(message, gone=False)
 
-    def on_event(self, message: Any) -> bool:
-        """Takes one of the kernel's messages in; true where what is seen has changed by it."""
+    def on_event(self, message: Any) -> Change:
+        """Takes one of the kernel's messages in."""
         kind = message["event"]
         if kind in ("RTM_NEWLINK", "RTM_DELLINK"):
             return self._on_link(message, gone=kind == "RTM_DELLINK")
         if kind in ("RTM_NEWNEIGH", "RTM_DELNEIGH"):
             return self._on_neighbour(message, gone=kind == "RTM_DELNEIGH")
-        return False
+        return Change.WAYS if kind in ("RTM_NEWROUTE", "RTM_DELROUTE") else Change.NONE
 
     async def refresh(self) -> None:
         """Has the kernel resolve or confirm what is wanted; what was set by hand stays as it is."""
@@ -116,34 +128,44 @@ class Neighbours:
             return False
         return not entry.state & _REACHABLE or self._clock() - entry.since_s > _CONFIRMED_S
 
-    def _on_link(self, message: Any, *, gone: bool) -> bool:
+    def _on_link(self, message: Any, *, gone: bool) -> Change:
         if message["family"] != AF_UNSPEC:
-            return False  # a bridge says something about its port
+            return Change.NONE  # a bridge says something about its port
         index = message["index"]
         before = self._devices.pop(index, None)
         if not gone and message["flags"] & _IFF_UP:
             self._devices[index] = _device(message)
-        return self._devices.get(index) != before
+        return Change.NONE if self._devices.get(index) == before else Change.DEVICES | Change.WAYS
 
-    def _on_neighbour(self, message: Any, *, gone: bool) -> bool:
-        if not message.get("dst"):
-            return False
-        key = ip_address(message.get("dst")), message["ifindex"]
-        device = self._devices.get(key[1])
-        if device is None or (key[0], device.name) not in self._wanted:
-            return False
+    def _on_neighbour(self, message: Any, *, gone: bool) -> Change:
+        """One that comes leads nobody another way, and that an entry went for which there was no more use is
+        no news of the neighbour: should it come back with another address, that is."""
+        device = self._devices.get(message["ifindex"])
+        if not message.get("dst") or device is None or not device.is_a_way:
+            return Change.NONE
+        key = ip_address(message.get("dst")), device.index
+        wanted = (key[0], device.name) in self._wanted
+        if gone and not wanted:
+            return Change.NONE
         before = self._entries.pop(key, None)
         if not gone:
             self._entries[key] = _Entry(message["state"], _bytes(message.get("lladdr")), self._clock())
-        return _usable(self._entries.get(key)) != _usable(before)
+            if len(self._entries) > _MAX_KNOWN:
+                del self._entries[next(iter(self._entries))]
+        after = self._entries.get(key)
+        if before is None or not before.usable or (after is not None and after.usable == before.usable):
+            return Change.NONE
+        return Change.WAYS
 
 
 @asynccontextmanager
 async def open_events() -> AsyncIterator[AsyncIterator[Any]]:
-    """The kernel's messages about links and neighbours from now on. Reading them fails with OSError or
-    NetlinkError where some were lost."""
+    """The kernel's messages about links, neighbours and routes from now on. Reading them fails with OSError
+    or NetlinkError where some were lost."""
     async with AsyncIPRoute() as route:
-        await route.bind(groups=rtnl.RTMGRP_NEIGH | rtnl.RTMGRP_LINK)
+        await route.bind(
+            groups=rtnl.RTMGRP_NEIGH | rtnl.RTMGRP_LINK | rtnl.RTMGRP_IPV4_ROUTE | rtnl.RTMGRP_IPV6_ROUTE
+        )
 
         async def messages() -> AsyncIterator[Any]:
             while True:
@@ -151,10 +173,6 @@ async def open_events() -> AsyncIterator[AsyncIterator[Any]]:
                     yield message
 
         yield messages()
-
-
-def _usable(entry: _Entry | None) -> bytes:
-    return entry.link_address if entry is not None and entry.state & _KNOWN else b""
 
 
 def _device(message: Any) -> Device:

@@ -1,8 +1,9 @@
-"""The netdev table as a value: what is in it for which services, devices and neighbours."""
+"""The netdev table as a value: what is in it for which services and devices."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -10,7 +11,7 @@ import pytest
 
 from l4lb.control.config import parse_config
 from l4lb.control.expand import Surroundings, expand
-from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, Sight, describe_fast_path, ways_in
+from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, describe_fast_path
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rules import describe_rules
@@ -26,137 +27,135 @@ l4:
       listen: [203.0.113.10:80/tcp, 203.0.113.11:80/tcp]
       backends: [10.2.0.11, 10.2.0.12]
     - {name: six, forward: dsr, listen: "[2001:db8:f::10]:80/tcp", backends: ["[2001:db8:2::11]"]}
-    - {name: near, listen: 203.0.113.12:80/tcp, backends: [10.2.0.11]}
+    - {name: near, listen: 203.0.113.12:80/tcp, backends: ["10.2.0.11:8080"]}
 """
 GUARDED = CONFIG.replace("name: web\n", "name: web\n      deny: [198.51.100.0/24]\n")
 BACKENDS = [ip_address(text) for text in ("10.2.0.11", "10.2.0.12", "2001:db8:2::11")]
 WAN = Device(2, "wan0", 1500, bytes.fromhex("020000000002"))
 LAN = Device(3, "lan0", 1500, bytes.fromhex("020000000003"))
-MACS = {(address, 3): bytes.fromhex(f"0200000000b{n}") for n, address in enumerate(BACKENDS, start=1)}
-SIGHT = Sight((Device(1, "lo", 65536), WAN, LAN), MACS)
+DEVICES = (Device(1, "lo", 65536), WAN, LAN)
 
 
-def plan_of(text: str = CONFIG, device: str = "lan0") -> FastPlan:
+def plan_of(text: str = CONFIG) -> FastPlan:
     config = parse_config(text, "test.yaml")
     slots = SlotRegistry()
     slots.assign(config, lambda slot: 0)
-    paths = {a: Path(device, a, None, 1500) for a in BACKENDS}
+    paths = {a: Path("lan0", a, None, 1500) for a in BACKENDS}
     surroundings = Surroundings(key=bytes(16), paths=paths, pool=AddressPool())
     table = expand(config, slots, surroundings)
-    return FastPlan(table, config.services, frozenset((address, device) for address in BACKENDS), 1024)
+    return FastPlan(table, config.services, 1024)
 
 
-def links(sight: Sight = SIGHT, plan: FastPlan | None = None, device: int = 3) -> dict[int, str]:
-    rules = describe_fast_path(plan or plan_of(), sight)
-    pairs = (element.split(" : ") for element in rules.elements.get(f"links_{device}", ()))
-    return {int(mark, 0): link for mark, link in pairs}
+def elements(plan: FastPlan | None = None) -> Mapping[str, frozenset[str]]:
+    return describe_fast_path(plan or plan_of(), DEVICES).elements
 
 
-def test_each_mark_of_direct_return_has_the_addresses_of_its_frames():
-    assert links() == {
-        0x40000001: "0x0200000000b1020000000003",
-        0x40020001: "0x0200000000b1020000000003",  # the second VIP
-        0x40000002: "0x0200000000b2020000000003",
-        0x40020002: "0x0200000000b2020000000003",
-        0x40000003: "0x0200000000b3020000000003",
-    }
+def test_the_marks_of_direct_return_are_learned_one_for_each_vip():
+    found = elements()
+    assert found["direct_marks"] == {"0x40000001", "0x40020001", "0x40000002", "0x40020002", "0x40000003"}
+    assert found["passed"] == found["direct_marks"]
+    assert found["direct_vips4"] == {"0xcb00710a", "0xcb00710b"}
+    assert found["direct_vips6"] == {"0x20010db8000f00000000000000000010"}
 
 
-def test_only_vips_of_direct_return_are_asked_for():
-    elements = describe_fast_path(plan_of(), SIGHT).elements
-    assert elements["vips4"] == {"203.0.113.10", "203.0.113.11"}
-    assert elements["vips6"] == {"2001:db8:f::10"}
-    assert len(elements["fast"]) == len(elements[COUNTED]) == 5
+def test_what_nat_writes_follows_from_the_mark():
+    found = elements()
+    assert found["nat_vips4"] == {"0xcb00710c"}
+    assert found["servers4"] == {"0x0a02000b"}
+    assert found["passed_in4"] == {"0x40000004 : 10.2.0.11 . 8080"}
+    assert found["passed_out4"] == {"0x40000004 : 203.0.113.12 . 80"}
+    assert found["ends4"] == {"0x40000004 : 0 . 10.2.0.11 . 8080"}
+    assert found["origins4"] == {"0x40000004 : 0 . 203.0.113.12 . 80"}
+    assert not found["nat_vips6"] and not found["passed_in6"]
 
 
-def test_a_backend_whose_address_is_unknown_has_no_link_and_keeps_its_counter():
-    sight = replace(SIGHT, neighbours={key: mac for key, mac in MACS.items() if key[0] != BACKENDS[0]})
-    assert set(links(sight)) == {0x40000002, 0x40020002, 0x40000003}
-    before, after = (describe_fast_path(plan_of(), seen) for seen in (SIGHT, sight))
-    script = render_change(before, after)
-    assert script == "delete element netdev l4lb links_3 { 0x40000001, 0x40020001 }\n"
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "[203.0.113.12:80/tcp, 203.0.113.12:81/tcp]",
+        "[203.0.113.12:80/tcp, 203.0.113.13:80/tcp]",
+        "203.0.113.12:8080-8081/tcp",
+        "203.0.113.12:80/tcp, deny: [198.51.100.0/24]",
+        "203.0.113.12:80/udp, one_packet: true",
+    ],
+    ids=["two ports", "two addresses", "a range", "guarded", "without flows"],
+)
+def test_nat_whose_flows_cannot_be_told_by_their_mark_takes_the_ordinary_way(changed):
+    backend = "10.2.0.11" if "-" in changed else "10.2.0.11:8080"
+    text = CONFIG.replace("203.0.113.12:80/tcp", changed).replace("10.2.0.11:8080", backend)
+    found = elements(plan_of(text))
+    assert not any(found[name] for name in ("nat_vips4", "servers4", "origins4", "ends4", "passed_in4"))
 
 
-def test_a_changed_address_is_one_change_of_the_links():
-    sight = replace(SIGHT, neighbours={**MACS, (BACKENDS[2], 3): bytes.fromhex("0200000000cc")})
-    before, after = (describe_fast_path(plan_of(), seen) for seen in (SIGHT, sight))
-    assert render_change(before, after).splitlines() == [
-        "delete element netdev l4lb links_3 { 0x40000003 }",
-        "add element netdev l4lb links_3 { 0x40000003 : 0x0200000000cc020000000003 }",
-    ]
+def test_both_protocols_of_one_port_are_one_origin():
+    found = elements(
+        plan_of(CONFIG.replace("203.0.113.12:80/tcp", "[203.0.113.12:80/tcp, 203.0.113.12:80/udp]"))
+    )
+    assert found["passed_out4"] == {"0x40000004 : 203.0.113.12 . 80"}
+
+
+def test_a_backend_that_keeps_the_port_gets_the_one_that_clients_ask():
+    found = elements(plan_of(CONFIG.replace('["10.2.0.11:8080"]', "[10.2.0.11]")))
+    assert found["passed_in4"] == {"0x40000004 : 10.2.0.11 . 80"}
 
 
 def test_a_service_that_not_everybody_may_use_takes_the_ordinary_way():
-    elements = describe_fast_path(plan_of(GUARDED), SIGHT).elements
-    assert elements["vips4"] == frozenset()
-    assert elements["fast"] == {"0x40000003"}
-    assert set(links(plan=plan_of(GUARDED))) == {0x40000003}
+    found = elements(plan_of(GUARDED))
+    assert found["direct_vips4"] == frozenset()
+    assert found["direct_marks"] == {"0x40000003"}
 
 
 def test_flows_that_shall_end_are_left_to_user_space():
     plan = plan_of()
-    for ended in ({"resets": frozenset({0})}, {"moves": frozenset({0})}):
-        gone = replace(plan, table=replace(plan.table, **ended))
-        assert set(links(plan=gone)) == {0x40000002, 0x40020002, 0x40000003}
-        assert "0x40000001" not in describe_fast_path(gone, SIGHT).elements["fast"]
+    for ended in ({"resets": frozenset({0, 3})}, {"moves": frozenset({0, 3})}):
+        found = elements(replace(plan, table=replace(plan.table, **ended)))
+        assert found["direct_marks"] == {"0x40000002", "0x40020002", "0x40000003"}
+        assert not found["passed_in4"] and not found["ends4"]
 
 
 @pytest.mark.parametrize(
     "device",
-    [
-        Device(2, "wan0", 9000, WAN.address),
-        Device(2, "wan0", 1500),
-        Device(2, "wan0", 1500, WAN.address, enslaved=True),
-    ],
-    ids=["larger MTU", "no ethernet", "port of a bridge"],
+    [Device(2, "wan0", 1500), Device(2, "wan0", 1500, WAN.address, enslaved=True)],
+    ids=["no ethernet", "port of a bridge"],
 )
-def test_devices_that_cannot_be_a_way_in(device):
-    sight = replace(SIGHT, devices=(device, LAN))
-    assert ways_in(plan_of(), sight) == [LAN]
-    rules = describe_fast_path(plan_of(), sight)
+def test_devices_that_are_no_way(device):
+    rules = describe_fast_path(plan_of(), (device, LAN))
     assert set(rules.hooks) == {"in_3", "out_3"}
 
 
-def test_a_device_that_is_no_ethernet_leads_nowhere_but_marks_are_cleared_on_it():
-    sight = replace(SIGHT, devices=(WAN, Device(4, "tun0", 1500)))
-    rules = describe_fast_path(plan_of(device="tun0"), sight)
-    assert set(rules.hooks) == {"out_4"}
-    assert not [name for name in rules.sets if name.startswith("links")]
+def test_by_a_device_with_a_larger_mtu_only_small_packets_come():
+    rules = describe_fast_path(plan_of(), (replace(WAN, mtu=9000), LAN))
+    assert all("meta length <= 1500" in rule for rule in rules.chains["in_2"])
+    assert not any("meta length" in rule for rule in rules.chains["in_3"])
 
 
-def test_backends_behind_several_devices_are_looked_for_in_each():
-    plan = plan_of()
-    plan = replace(plan, backends={(BACKENDS[0], "lan0"), (BACKENDS[1], "wan0")})
-    sight = replace(SIGHT, neighbours={**MACS, (BACKENDS[1], 2): bytes.fromhex("0200000000b2")})
-    assert set(links(sight, plan)) == {0x40000001, 0x40020001}
-    assert set(links(sight, plan, device=2)) == {0x40000002, 0x40020002}
-    found = describe_fast_path(plan, sight).chains["known4"]
-    assert [re.findall(r'@links_\d+|fwd to "\w+"', rule) for rule in found[:2]] == [
-        ["@links_2", 'fwd to "wan0"'],
-        ["@links_3", 'fwd to "lan0"'],
-    ]
+def test_only_what_there_is_is_asked_for():
+    rules = describe_fast_path(plan_of(), DEVICES)
+    asked = [re.findall(r"@(\w+[46]) ", rule)[0] for rule in rules.chains["in_2"]]
+    assert asked == ["direct_vips4", "direct_vips6", "nat_vips4", "servers4"]
 
 
 def test_a_device_that_goes_leaves_its_hook_empty_and_unhooks_nothing():
-    before = describe_fast_path(plan_of(), SIGHT)
-    after = describe_fast_path(plan_of(), replace(SIGHT, devices=(Device(2, "wan0", 9000, WAN.address), LAN)))
-    assert render_change(before, after) == "flush chain netdev l4lb in_2\n"
-    assert "delete chain" not in render_change(before, describe_fast_path(plan_of(), Sight((), {})))
+    before = describe_fast_path(plan_of(), DEVICES)
+    after = describe_fast_path(plan_of(), (LAN,))
+    assert render_change(before, after) == "flush chain netdev l4lb in_2\nflush chain netdev l4lb out_2\n"
+    assert "delete chain" not in render_change(before, describe_fast_path(plan_of(), ()))
 
 
 def test_installing_replaces_and_putting_right_keeps_flows_and_counters():
-    rules = describe_fast_path(plan_of(), SIGHT)
+    rules = describe_fast_path(plan_of(), DEVICES)
     assert "delete table netdev l4lb" in render_install(rules)
-    again = render_again(rules, kept={COUNTED, *FLOWS})
+    again = render_again(rules, kept={*COUNTED, *FLOWS})
     assert "delete" not in again and "destroy" not in again
-    assert "flush map netdev l4lb links_3" in again
-    assert "flush map netdev l4lb flows" not in again and "flush set netdev l4lb passed" not in again
+    assert "flush map netdev l4lb origins4" in again
+    flushed = set(re.findall(r"flush (?:map|set) netdev l4lb (\w+)", again))
+    assert flushed == set(rules.sets) - {*COUNTED, *FLOWS}
     for name in rules.filled_elsewhere:
         assert f"flush chain netdev l4lb {name}\n" in again
 
 
 def test_chains_that_are_named_are_there():
-    rules = describe_fast_path(plan_of(), SIGHT)
+    rules = describe_fast_path(plan_of(), DEVICES)
     named = set(
         re.findall(r"(?:goto|jump) (\w+)", " ".join(r for chain in rules.chains.values() for r in chain))
     )
@@ -175,3 +174,6 @@ def test_what_is_to_be_learned_keeps_its_mark_to_the_egress_hook():
         kept = [rule for rule in rules.chains["restore"] if "meta mark set" not in rule]
         assert len(kept) == (2 if fast else 0)
         assert all(rule.startswith("meta mark & 0xc0080000 == 0xc0000000 ") for rule in kept)
+        assert rules.elements["hurried"] == ({"0x40000004"} if fast else set())
+        marked = [rule for rule in rules.chains["from_203.0.113.12_tcp_80"] if "meta mark set" in rule]
+        assert len(marked) == fast

@@ -1,0 +1,71 @@
+"""What the kernel has learned and forwarded by itself, and flows that make it."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.lab import Host, Lab
+from tests.support.scenarios.balancer import Balancer
+
+LEARNED = 6
+"""Packets of a flow until it is learned."""
+
+
+def _elements(host: Host, kind: str, name: str) -> list:
+    shown = json.loads(host.run(["nft", "-j", "list", kind, "netdev", "l4lb", name]).stdout)["nftables"]
+    (found,) = [entry[kind] for entry in shown if kind in entry]
+    return found.get("elem", [])
+
+
+def learned(host: Host, flows: str) -> list[list]:
+    """The keys of a map of flows: the client's address and port, the other's, the protocol."""
+    return [key["elem"]["val"]["concat"] for key, _ in _elements(host, "map", flows)]
+
+
+def passed(host: Host) -> int:
+    """Packets of clients that took the fast path."""
+    direct = _elements(host, "set", "passed")
+    natted = [key for name in ("passed_in4", "passed_in6") for key, _ in _elements(host, "map", name)]
+    return sum(element["elem"]["counter"]["packets"] for element in [*direct, *natted])
+
+
+def forwarded(host: Host, address: str) -> int:
+    """Packets that the IP stack has forwarded."""
+    with host.enter():
+        if ":" in address:
+            lines = Path("/proc/thread-self/net/snmp6").read_text().splitlines()
+            return int(dict(line.split() for line in lines)["Ip6OutForwDatagrams"])
+        names, values = [
+            line.split()
+            for line in Path("/proc/thread-self/net/snmp").read_text().splitlines()
+            if line.startswith("Ip:")
+        ]
+        return int(dict(zip(names, values, strict=True))["ForwDatagrams"])
+
+
+def row(running: Balancer, service: str, backend: str) -> dict:
+    """What `backends ls` says of one."""
+    return next(r for r in running.backends() if (r["service"], r["backend"]) == (service, backend))
+
+
+@contextmanager
+def flow(lab: Lab, address: str, port: int = 7) -> Iterator[socket.socket]:
+    """A UDP flow to the echo service."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with lab.client.enter(), socket.socket(family, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect((address, port))
+        yield sock
+
+
+def echo(sock: socket.socket, times: int = 1) -> set[str]:
+    """Sends datagrams one after another; who answered."""
+    found = set()
+    for _ in range(times):
+        sock.send(b"ping")
+        found.add(sock.recv(64).partition(b":")[0].decode())
+    return found
