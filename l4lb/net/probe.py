@@ -142,7 +142,7 @@ def probe_host() -> Host:
                     + "add map netdev l4lb_probe m { typeof meta mark : @ll,0,128; }\n"
                     + "add rule netdev l4lb_probe i fwd to lo\n"
                 ),
-                "learned flows of direct return skip the IP stack",
+                "learned flows skip the IP stack",
                 "they are forwarded by it",
             ),
             Feature(
