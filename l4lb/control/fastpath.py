@@ -39,7 +39,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from l4lb.control.elements import SIZES, is_guarded, text
-from l4lb.control.rule_words import CLEAR_MARK, address_type
+from l4lb.control.rule_words import CLEAR_MARK, address_type, ip
 from l4lb.control.rules import LEASE_S
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.translation import Translation, translations
@@ -50,7 +50,7 @@ FAMILY = "netdev"
 DIRECT, REQUEST, ANSWER = KINDS = ("direct", "request", "answer")
 PROTOCOLS = {"tcp": 6, "udp": 17}
 FLOWS = tuple(f"{kind}_flows{family}" for kind in KINDS for family in SIZES)
-"""The maps of learned flows."""
+"""The maps of learned flows, of families that are in use."""
 DIRECT_COUNTS = "passed"
 """The set that counts packets of direct return by mark."""
 COUNTS_IN, COUNTS_OUT = (
@@ -107,21 +107,23 @@ def describe_fast_path(plan: FastPlan, devices: Sequence[Device]) -> Ruleset:
         "nat_vips": {one.vip for one in natted},
         "servers": {one.backend for one in natted},
     }
+    present = families_of(plan)
     ways = [device for device in devices if device.is_a_way]
     smallest = min((device.mtu for device in ways), default=0)
-    filled = [*chains_by_kind(), *(learning_chain(family) for family in SIZES)]
+    filled = [name for family in present for name in (*chains_of(family), learning_chain(family))]
     return Ruleset(
         counters=(),
-        sets=dict(_sets_declared(plan)),
+        sets=dict(_sets_declared(plan, present)),
         elements={
             **{
                 f"{name}{family}": frozenset(f"0x{one.hex()}" for one in found if len(one) == size)
                 for name, found in addresses.items()
                 for family, size in SIZES.items()
+                if family in present
             },
             "direct_marks": marks,
             DIRECT_COUNTS: marks,
-            **dict(_by_mark(natted)),
+            **dict(_by_mark(natted, present)),
         },
         hooks={
             f"{name}_{device.index}": _hook(hook, device)
@@ -131,7 +133,7 @@ def describe_fast_path(plan: FastPlan, devices: Sequence[Device]) -> Ruleset:
         chains={
             **dict.fromkeys(filled, ()),
             "learn": (
-                *(f"meta protocol {word} jump {learning_chain(n)}" for word, n in (("ip", 4), ("ip6", 6))),
+                *(f"meta protocol {ip(family)} jump {learning_chain(family)}" for family in present),
                 CLEAR_MARK,
             ),
             **{f"in_{device.index}": tuple(_in(device, smallest, _asked(addresses))) for device in ways},
@@ -150,9 +152,15 @@ def chain_of(kind: str, protocol: str, family: int) -> str:
     return f"{kind}_{protocol}{family}"
 
 
-def chains_by_kind() -> Iterator[str]:
-    """All of them."""
-    return (chain_of(kind, protocol, family) for kind in KINDS for protocol in PROTOCOLS for family in SIZES)
+def chains_of(family: int) -> Iterator[str]:
+    """All of them of one family."""
+    return (chain_of(kind, protocol, family) for kind in KINDS for protocol in PROTOCOLS)
+
+
+def families_of(plan: FastPlan) -> list[int]:
+    """The IP versions of VIPs. Maps take memory at once: there are none for a family that nobody uses."""
+    found = {len(address) for address, _ in plan.table.vips}
+    return [family for family, size in SIZES.items() if size in found]
 
 
 def learning_chain(family: int) -> str:
@@ -211,9 +219,9 @@ def _marks(table: Table, entry: ServiceEntry) -> Iterator[int]:
             yield from (forward_mark(backend.slot, n) for n, _ in enumerate(entry.vips))
 
 
-def _by_mark(natted: Sequence[Translation]) -> Iterator[tuple[str, frozenset[str]]]:
-    for family, size in SIZES.items():
-        ours = [one for one in natted if len(one.vip) == size]
+def _by_mark(natted: Sequence[Translation], present: Iterable[int]) -> Iterator[tuple[str, frozenset[str]]]:
+    for family in present:
+        ours = [one for one in natted if len(one.vip) == SIZES[family]]
         vips = [(f"{one.mark:#x}", f"{text(one.vip)} . {one.vip_port}") for one in ours]
         backends = [(f"{one.mark:#x}", f"{text(one.backend)} . {one.backend_port}") for one in ours]
         # A key is completed from behind an unused word (`l4lb.net.fastrules`).
@@ -227,9 +235,9 @@ def _hook(hook: str, device: Device) -> str:
     return f'type filter hook {hook} device "{device.name}" priority {_PRIORITIES[hook]}'
 
 
-def _sets_declared(plan: FastPlan) -> Iterator[tuple[str, str]]:
+def _sets_declared(plan: FastPlan, present: Iterable[int]) -> Iterator[tuple[str, str]]:
     learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
-    for family in SIZES:
+    for family in present:
         for name in _ASKED:
             yield f"{name}{family}", f"set {{ typeof {_address(name, family)}; size {MAX_SLOTS}; }}"
         address = address_type(family)

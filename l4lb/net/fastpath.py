@@ -11,13 +11,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 
 from l4lb.control.design import Design
-from l4lb.control.fastpath import COUNTED, FAMILY, FLOWS, FastPlan, describe_fast_path
+from l4lb.control.fastpath import COUNTED, FAMILY, FLOWS, FastPlan, describe_fast_path, families_of
 from l4lb.control.ruleset import TABLE, Ruleset, render_again, render_change, render_install
 from l4lb.errors import L4lbError
 from l4lb.net import nft
@@ -118,7 +118,7 @@ class _Keeper:
             self._put(rules)
             self._forget()  # what has changed meanwhile is not known
         else:
-            _install(render_install(rules))
+            _install(render_install(rules), families_of(plan))
             self._rules = rules
         self._tell()
         self._tasks.append(loop.create_task(self._keep()))
@@ -139,7 +139,8 @@ class _Keeper:
 
     def _forget(self) -> None:
         if self._rules is not None:
-            nft.run_nft("".join(f"flush map {FAMILY} {TABLE} {name}\n" for name in FLOWS))
+            flows = [name for name in FLOWS if name in self._rules.sets]
+            nft.run_nft("".join(f"flush map {FAMILY} {TABLE} {name}\n" for name in flows))
 
     async def end(self) -> None:
         for task in self._tasks:
@@ -219,15 +220,18 @@ class _Keeper:
                 remove_fast_path()
 
     def _put(self, rules: Ruleset) -> None:
-        if self._rules is not None:
+        assert self._plan is not None
+        # A family that comes or goes has rules that are filled in elsewhere.
+        if self._rules is not None and self._rules.filled_elsewhere == rules.filled_elsewhere:
             with contextlib.suppress(L4lbError):  # a device took its chain along, or somebody else was there
                 nft.run_nft(render_change(self._rules, rules))
                 self._rules = rules
                 return
+        families = families_of(self._plan)
         try:
-            _install(render_again(rules, kept={*COUNTED, *FLOWS}))
+            _install(render_again(rules, kept={*COUNTED, *FLOWS}), families)
         except L4lbError:
-            _install(render_install(rules))  # what is there is of another version
+            _install(render_install(rules), families)  # what is there is of another version
         self._rules = rules
 
     def _tell(self) -> None:
@@ -241,6 +245,6 @@ def _warn(what: str, why: Exception) -> None:
     log(f"fast path: {what}", level=logging.WARNING, why=why)
 
 
-def _install(script: str) -> None:
+def _install(script: str, families: Iterable[int]) -> None:
     nft.run_nft(script)
-    nft.add_rules(FAMILY, TABLE, list(fast_rules()), "the fast path")
+    nft.add_rules(FAMILY, TABLE, list(fast_rules(families)), "the fast path")

@@ -14,7 +14,7 @@ maps that complete a key begin with a word that is not used.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from l4lb.control.elements import SIZES
 from l4lb.control.fastpath import (
@@ -62,9 +62,9 @@ _CHECKSUM = bytes.fromhex("0000ffff")
 _PORT_CHECKSUMS = {"tcp": 16, "udp": 6}
 
 
-def fast_rules() -> Iterator[tuple[str, bytes]]:
-    """Chain and expressions of each rule, for `l4lb.net.nft.add_rules`."""
-    for family in SIZES:
+def fast_rules(families: Iterable[int]) -> Iterator[tuple[str, bytes]]:
+    """Chain and expressions of each rule for these families, for `l4lb.net.nft.add_rules`."""
+    for family in families:
         rules = _Rules(family)
         for kind in KINDS:
             for protocol in PROTOCOLS:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.lab import Host, Lab
+from tests.support.lab import Host, Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
 
 LEARNED = 6
@@ -50,6 +50,18 @@ def forwarded(host: Host, address: str) -> int:
 def row(running: Balancer, service: str, backend: str) -> dict:
     """What `backends ls` says of one."""
     return next(r for r in running.backends() if (r["service"], r["backend"]) == (service, backend))
+
+
+def wait_until_fast(host: Host, address: str, sock: socket.socket) -> None:
+    """Waits until the packets of a flow skip the IP stack, after something has changed on the host: of what
+    the kernel says then in several messages, each may make flows be learned anew."""
+
+    def is_fast() -> bool:
+        before = forwarded(host, address)
+        echo(sock, LEARNED)
+        return forwarded(host, address) == before
+
+    wait_for(is_fast, 10, "packets to skip the IP stack")
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from l4lb.control.config import parse_config
 from l4lb.control.expand import Surroundings, expand
-from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, describe_fast_path
+from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, describe_fast_path, families_of
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rules import describe_rules
@@ -135,6 +135,13 @@ def test_only_what_there_is_is_asked_for():
     assert asked == ["direct_vips4", "direct_vips6", "nat_vips4", "servers4"]
 
 
+def test_a_family_that_nobody_uses_takes_no_memory():
+    only4 = "\n".join(line for line in CONFIG.split("\n") if "name: six" not in line)
+    rules = describe_fast_path(plan_of(only4), DEVICES)
+    assert not [name for name in (*rules.sets, *rules.chains) if name.endswith("6")]
+    assert {chain for chain, _ in fast_rules([4])} == rules.filled_elsewhere
+
+
 def test_a_device_that_goes_leaves_its_hook_empty_and_unhooks_nothing():
     before = describe_fast_path(plan_of(), DEVICES)
     after = describe_fast_path(plan_of(), (LAN,))
@@ -160,7 +167,7 @@ def test_chains_that_are_named_are_there():
         re.findall(r"(?:goto|jump) (\w+)", " ".join(r for chain in rules.chains.values() for r in chain))
     )
     assert named <= set(rules.chains)
-    assert {chain for chain, _ in fast_rules()} == rules.filled_elsewhere
+    assert {chain for chain, _ in fast_rules(families_of(plan_of()))} == rules.filled_elsewhere
 
 
 def test_what_is_to_be_learned_keeps_its_mark_to_the_egress_hook():
