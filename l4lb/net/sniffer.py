@@ -1,8 +1,10 @@
 """Sees packets to the VIPs as they come in, without a part in their way (packet(7)).
 
-A socket of its own for IPv4 and for IPv6: one that is bound to a protocol sees what comes in, and each packet
-once, on the topmost device. The kernel filters by address before it copies. Who reads slowly loses packets,
-not time: what does not fit into the buffer is counted by the kernel (PACKET_STATISTICS) and forwarded all the
+A socket of its own for IPv4 and for IPv6, bound to all protocols: one that is bound to its own comes behind
+the ingress hook, from which learned flows are forwarded. It would see a packet again on each device that
+passes it on to another, so the filter leaves out frames that are tagged for one, and the reader what a port
+of a bridge or bond says. The kernel filters by address before it copies. Who reads slowly loses packets, not
+time: what does not fit into the buffer is counted by the kernel (PACKET_STATISTICS) and forwarded all the
 same.
 """
 
@@ -16,13 +18,15 @@ import struct
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
+from pathlib import Path
 
 from l4lb.errors import CapabilityError, L4lbError
 from l4lb.model import Address, Network
 
 _ETH_P = {4: 0x0800, 6: 0x86DD}
 _SO_ATTACH_FILTER, _SO_TIMESTAMPNS = 26, 35
-_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_IGNORE_OUTGOING = 263, 6, 23
+_ETH_P_ALL = 3
 _SO_RCVBUFFORCE = 33
 _BYTES_A_PACKET = 1024
 """What a small packet costs of the buffer."""
@@ -31,6 +35,8 @@ _LOAD, _LOAD_HALF, _LOAD_BYTE = 0x20, 0x28, 0x30
 _AND, _EQUAL, _ANY, _JUMP, _RETURN = 0x54, 0x15, 0x45, 0x05, 0x06
 """Classic BPF (linux/bpf_common.h): mask, compare, test bits, jump, and end with the bytes to keep."""
 _ALL = 0xFFFFFFFF
+_PROTOCOL, _VLAN_TAG_PRESENT = 0xFFFFF000, 0xFFFFF000 + 48
+"""What is known of a packet besides its bytes (SKF_AD_OFF)."""
 _MORE_OR_OFFSET = 0x3FFF
 _FRAGMENT_HEADER = 44
 _MAX_INSTRUCTIONS = 4096
@@ -60,13 +66,14 @@ class Sniffer:
 
     def __init__(self, vips: Collection[Address], client: Network | None, *, snap: int, rate: int) -> None:
         self._buffer = bytearray(snap)
+        self._ports: dict[str, bool] = {}
         self._sockets: list[socket.socket] = []
         self._lost = 0
         versions = {vip.version for vip in vips} & ({client.version} if client else {4, 6})
         try:
             for version in sorted(versions):
                 program = build_filter(version, [v for v in vips if v.version == version], client)
-                self._sockets.append(_open(_ETH_P[version], program, rate * _BYTES_A_PACKET))
+                self._sockets.append(_open(program, rate * _BYTES_A_PACKET))
         except PermissionError as error:
             self.close()
             raise CapabilityError("packets may not be seen; run as root (CAP_NET_RAW)") from error
@@ -80,8 +87,9 @@ class Sniffer:
         left = most
         for sock in ready:
             while left > 0 and (packet := self._receive(sock)) is not None:
-                left -= 1
-                yield packet
+                if not self._is_port(packet.interface):
+                    left -= 1
+                    yield packet
 
     def lost(self) -> int:
         """Packets that did not fit into the buffer, since the start."""
@@ -95,6 +103,12 @@ class Sniffer:
         for sock in self._sockets:
             sock.close()
         self._sockets.clear()
+
+    def _is_port(self, interface: str) -> bool:
+        """Whether its packets are another device's, which will be seen to have them."""
+        if interface not in self._ports:
+            self._ports[interface] = Path(f"/sys/class/net/{interface}/master").is_symlink()
+        return self._ports[interface]
 
     def _receive(self, sock: socket.socket) -> Seen | None:
         try:
@@ -115,7 +129,11 @@ def build_filter(version: int, vips: Collection[Address], client: Network | None
 
     With more addresses than a program has room for it asks for none of them, and lets more through.
     """
-    program = list(_refuse_fragments(version))
+    program = [
+        *((_LOAD, 0, 0, _PROTOCOL), (_EQUAL, 1, 0, _ETH_P[version]), (_RETURN, 0, 0, 0)),
+        *((_LOAD, 0, 0, _VLAN_TAG_PRESENT), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, 0)),
+        *_refuse_fragments(version),
+    ]
     if client is not None:
         words = _compare(client, _SOURCE[version], at_end=1)
         program += [*words, (_JUMP, 0, 0, 1), (_RETURN, 0, 0, 0)]
@@ -151,7 +169,7 @@ def _compare(network: Network, offset: int, *, at_end: int) -> list[Instruction]
     return program
 
 
-def _open(protocol: int, program: list[Instruction], buffer: int) -> socket.socket:
+def _open(program: list[Instruction], buffer: int) -> socket.socket:
     # Bound to no protocol until the filter stands: nothing else is to come in between.
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
@@ -166,7 +184,8 @@ def _open(protocol: int, program: list[Instruction], buffer: int) -> socket.sock
         except PermissionError:  # CAP_NET_RAW without CAP_NET_ADMIN: as much as net.core.rmem_max allows
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        _bind(sock, protocol)
+        sock.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+        _bind(sock, _ETH_P_ALL)
     except OSError:
         sock.close()
         raise

@@ -14,14 +14,19 @@ VIPS6 = [ip_address("2001:db8:f::10"), ip_address("2001:db8:f::11")]
 VIP4, VIP6 = "203.0.113.11:80", "[2001:db8:f::11]:80"
 
 
-def run(program: list[Instruction], packet: bytes) -> bool:
+def run(program: list[Instruction], packet: bytes, *, tagged: bool = False) -> bool:
     """Whether the filter lets it through; as in the kernel, what reads beyond the packet does not."""
+    protocol = 0x86DD if packet[:1] >= b"\x60" else 0x0800
+    known = {0xFFFFF000: protocol, 0xFFFFF000 + 48: int(tagged)}  # SKF_AD_OFF: what is not in the packet
     accumulator = at = 0
     while True:
         code, if_true, if_false, operand = program[at]
         at += 1
         match code:
             case 0x20 | 0x28 | 0x30:
+                if operand in known:
+                    accumulator = known[operand]
+                    continue
                 size = {0x20: 4, 0x28: 2, 0x30: 1}[code]
                 if operand + size > len(packet):
                     return False
@@ -67,6 +72,13 @@ def test_only_packets_of_the_client_to_a_vip_pass(version, client, packet, passe
     vips = VIPS4 if version == 4 else VIPS6
     network = ip_network(client, strict=False) if client else None
     assert run(build_filter(version, vips, network), packet) is passes
+
+
+def test_the_other_version_and_what_is_tagged_for_another_device_do_not_pass():
+    packet = tcp("198.51.100.7:4000", VIP4)
+    assert run(build_filter(4, VIPS4, None), packet)
+    assert not run(build_filter(4, VIPS4, None), packet, tagged=True)
+    assert not run(build_filter(6, [], None), packet)
 
 
 def test_more_addresses_than_have_room_are_not_asked_for():

@@ -1,6 +1,7 @@
 """Counters of the demo's own on a host: what comes there, whatever the balancer says of it.
 
-They stand in a table of their own and look first: before l4lb's rules, and before routes are looked for.
+They stand in a table of their own and look first, where packets come in: before l4lb's rules, and before
+routes are looked for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from tests.support.lab import Host
 
 TABLE = "inet demo"
-# Before the kernel puts fragments together (-400) and before l4lb (-300).
+# Before l4lb, which forwards what it has learned from the same hook (500).
 PRIORITY = -500
 
 
@@ -33,7 +34,9 @@ class Tap:
             f"  set sources{family} {{ type ipv{family}_addr; flags dynamic; size 65536; }}"
             for family in (4, 6)
         ]
-        lines.append(f"  chain tap {{ type filter hook prerouting priority {PRIORITY};")
+        devices = [link["ifname"] for link in json.loads(host.run(["ip", "-j", "link"]).stdout)]
+        hook = f"ingress devices = {{ {', '.join(name for name in devices if name != 'lo')} }}"
+        lines.append(f"  chain tap {{ type filter hook {hook} priority {PRIORITY};")
         for match in sources_of:
             lines.append(f"    meta nfproto ipv4 {match} add @sources4 {{ ip saddr }}")
             lines.append(f"    meta nfproto ipv6 {match} add @sources6 {{ ip6 saddr }}")
