@@ -143,9 +143,13 @@ class _Keeper:
             nft.run_nft("".join(f"flush map {FAMILY} {TABLE} {name}\n" for name in flows))
 
     async def end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = set(self._tasks)
+        while left:
+            # More than once: `wait_for` forgets that it was cancelled if what it waits for happens just then
+            # (CPython issue 86296), as the addresses do that are removed at the end.
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=_QUIET_S)
 
     async def _follow(self, seen: asyncio.Future[None]) -> None:
         """Takes events in. When some were lost, all is read again. `seen` has a result when all is read for
