@@ -35,15 +35,22 @@ known flows too. The TTL is not counted down here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from l4lb.control.elements import SIZES, is_guarded, text
+from l4lb.control.elements import SIZES, families, is_guarded, text
 from l4lb.control.rule_words import CLEAR_MARK, address_type, ip
 from l4lb.control.rules import LEASE_S
 from l4lb.control.ruleset import Ruleset
 from l4lb.control.translation import Translation, translations
-from l4lb.dataplane.table import MARK_LEARN, MAX_SLOTS, ServiceEntry, Table, forward_mark
+from l4lb.dataplane.table import (
+    MARK_LEARN,
+    MAX_SLOTS,
+    ServiceEntry,
+    Table,
+    forward_mark,
+    learned_slots,
+)
 from l4lb.model import Forward, Service
 
 FAMILY = "netdev"
@@ -60,8 +67,9 @@ COUNTS_IN, COUNTS_OUT = (
 COUNTED = (DIRECT_COUNTS, *COUNTS_IN.values(), *COUNTS_OUT.values())
 _ASKED = {"direct_vips": DIRECT, "nat_vips": REQUEST, "servers": ANSWER}
 """The sets of addresses that packets are looked up in first, and of which flows they may be then."""
-# Behind the filters that an operator has there, and before anybody who could see our mark on the way out.
 _KNOWN = "meta oif . meta mark . @ll,0,96"
+"""What is known of a flow: the device, the mark, the two addresses of the frame."""
+# Behind the filters that an operator has there, and before anybody who could see our mark on the way out.
 _PRIORITIES = {"ingress": 500, "egress": -500}
 
 
@@ -100,14 +108,15 @@ class FastPlan:
 def describe_fast_path(plan: FastPlan, devices: Sequence[Device]) -> Ruleset:
     """The table as it has to be now, with the host's devices."""
     direct = list(_direct(plan))
-    marks = frozenset(f"{mark:#x}" for entry in direct for mark in _marks(plan.table, entry))
+    learned = learned_slots(plan.table)
+    marks = frozenset(f"{mark:#x}" for entry in direct for mark in _marks(entry, learned))
     natted = list(translations(plan.table, plan.services))
     addresses = {
         "direct_vips": {vip for entry in direct for vip in entry.vips},
         "nat_vips": {one.vip for one in natted},
         "servers": {one.backend for one in natted},
     }
-    present = families_of(plan)
+    present = families(plan.table)
     ways = [device for device in devices if device.is_a_way]
     smallest = min((device.mtu for device in ways), default=0)
     filled = [name for family in present for name in (*chains_of(family), learning_chain(family))]
@@ -155,12 +164,6 @@ def chain_of(kind: str, protocol: str, family: int) -> str:
 def chains_of(family: int) -> Iterator[str]:
     """All of them of one family."""
     return (chain_of(kind, protocol, family) for kind in KINDS for protocol in PROTOCOLS)
-
-
-def families_of(plan: FastPlan) -> list[int]:
-    """The IP versions of VIPs. Maps take memory at once: there are none for a family that nobody uses."""
-    found = {len(address) for address, _ in plan.table.vips}
-    return [family for family, size in SIZES.items() if size in found]
 
 
 def learning_chain(family: int) -> str:
@@ -212,10 +215,10 @@ def _direct(plan: FastPlan) -> Iterator[ServiceEntry]:
             yield entry
 
 
-def _marks(table: Table, entry: ServiceEntry) -> Iterator[int]:
-    """The marks of every backend whose flows go on; user space has to see the others'."""
+def _marks(entry: ServiceEntry, learned: Collection[int]) -> Iterator[int]:
+    """The marks of every backend whose slot is among the learned; user space has to see the others'."""
     for backend in entry.backends:
-        if backend.slot not in table.resets and backend.slot not in table.moves:
+        if backend.slot in learned:
             yield from (forward_mark(backend.slot, n) for n, _ in enumerate(entry.vips))
 
 
@@ -236,6 +239,7 @@ def _hook(hook: str, device: Device) -> str:
 
 
 def _sets_declared(plan: FastPlan, present: Iterable[int]) -> Iterator[tuple[str, str]]:
+    """Those of known size take their memory at once: none for a family that nobody uses."""
     learned = f"size {plan.learned_size}; flags dynamic,timeout; timeout {LEASE_S}s"
     for family in present:
         for name in _ASKED:

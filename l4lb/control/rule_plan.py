@@ -18,7 +18,7 @@ class RulePlan:
     here and `l4lb.net.nft.add_queue_rules` fills them by way of xtables' NFQUEUE target. Worker n owns the
     masquerade ports `masquerade_ports[n]` (first, last). `learned_size` bounds the flows that the kernel
     remembers. `defragments` says that the kernel can be made to put fragments together.
-    With `fast_path` learned flows of direct return skip the IP stack, and what is to be learned leaves it
+    With `fast_path` learned flows skip the IP stack, and what is to be learned leaves it
     with its mark.
     """
 

@@ -53,7 +53,7 @@ def flow_back(family: int) -> str:
 
 def learning_chains(family: int) -> tuple[str, str]:
     """The chains that make the kernel learn and forget a flow. The `nft` program cannot write their rules:
-    `l4lb.net.nft.add_learning_rules` does, and `l4lb.net.fastrules` those of the fast path."""
+    `l4lb.net.nft.add_learning_rules` does."""
     return f"learn{family}", f"forget{family}"
 
 

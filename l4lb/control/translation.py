@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from l4lb.control.elements import is_guarded
-from l4lb.dataplane.table import ServiceEntry, Table, forward_mark
+from l4lb.dataplane.table import ServiceEntry, Table, forward_mark, learned_slots
 from l4lb.model import Forward, Service
 
 
@@ -33,14 +33,14 @@ def translations(table: Table, services: Sequence[Service]) -> Iterator[Translat
     or that remember no flow, and backends whose flows end now.
     """
     origins = _origins(table)
-    gone = table.resets | table.moves
+    learned = learned_slots(table)
     for number, (service, entry) in enumerate(zip(services, table.services, strict=True)):
         asked = origins.get(number, set())
         if len(asked) != 1 or not _may_be_learned(service, entry):
             continue
         ((vip, port),) = asked
         for backend in entry.backends:
-            if backend.slot not in gone and len(backend.address) == len(vip):
+            if backend.slot in learned and len(backend.address) == len(vip):
                 mark = forward_mark(backend.slot)
                 yield Translation(mark, vip, port, backend.address, backend.port or port)
 

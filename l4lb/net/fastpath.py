@@ -17,7 +17,8 @@ from typing import Any
 from pyroute2.netlink.exceptions import NetlinkError
 
 from l4lb.control.design import Design
-from l4lb.control.fastpath import COUNTED, FAMILY, FLOWS, FastPlan, describe_fast_path, families_of
+from l4lb.control.elements import families
+from l4lb.control.fastpath import COUNTED, FAMILY, FLOWS, FastPlan, describe_fast_path
 from l4lb.control.ruleset import TABLE, Ruleset, render_again, render_change, render_install
 from l4lb.errors import L4lbError
 from l4lb.net import nft
@@ -62,7 +63,8 @@ class FastPath:
     def update(self, design: Design) -> None:
         """Makes the table right for another design. What fails is logged."""
         assert self._design is not None
-        self._run(self._keeper.want(design.neighbours))
+        if design.neighbours != self._design.neighbours:
+            self._run(self._keeper.want(design.neighbours))
         if design.rules is not self._design.rules:  # made from the same as ours
             self._run(self._keeper.renew(self._plan(design)))
         self._design = design
@@ -118,7 +120,7 @@ class _Keeper:
             self._put(rules)
             self._forget()  # what has changed meanwhile is not known
         else:
-            _install(render_install(rules), families_of(plan))
+            _install(render_install(rules), families(plan.table))
             self._rules = rules
         self._tell()
         self._tasks.append(loop.create_task(self._keep()))
@@ -231,11 +233,11 @@ class _Keeper:
                 nft.run_nft(render_change(self._rules, rules))
                 self._rules = rules
                 return
-        families = families_of(self._plan)
+        present = families(self._plan.table)
         try:
-            _install(render_again(rules, kept={*COUNTED, *FLOWS}), families)
+            _install(render_again(rules, kept={*COUNTED, *FLOWS}), present)
         except L4lbError:
-            _install(render_install(rules), families)  # what is there is of another version
+            _install(render_install(rules), present)  # what is there is of another version
         self._rules = rules
 
     def _tell(self) -> None:
@@ -249,6 +251,6 @@ def _warn(what: str, why: Exception) -> None:
     log(f"fast path: {what}", level=logging.WARNING, why=why)
 
 
-def _install(script: str, families: Iterable[int]) -> None:
+def _install(script: str, present: Iterable[int]) -> None:
     nft.run_nft(script)
-    nft.add_rules(FAMILY, TABLE, list(fast_rules(families)), "the fast path")
+    nft.add_rules(FAMILY, TABLE, list(fast_rules(present)), "the fast path")

@@ -10,8 +10,9 @@ from ipaddress import ip_address
 import pytest
 
 from l4lb.control.config import parse_config
+from l4lb.control.elements import families
 from l4lb.control.expand import Surroundings, expand
-from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, describe_fast_path, families_of
+from l4lb.control.fastpath import COUNTED, FLOWS, Device, FastPlan, describe_fast_path
 from l4lb.control.pool import AddressPool, Path
 from l4lb.control.rule_plan import RulePlan
 from l4lb.control.rules import describe_rules
@@ -41,7 +42,7 @@ def plan_of(text: str = CONFIG) -> FastPlan:
     slots = SlotRegistry()
     slots.assign(config, lambda slot: 0)
     paths = {a: Path("lan0", a, None, 1500) for a in BACKENDS}
-    surroundings = Surroundings(key=bytes(16), paths=paths, pool=AddressPool())
+    surroundings = Surroundings(key=bytes(16), paths=paths, pool=AddressPool(), learns=True)
     table = expand(config, slots, surroundings)
     return FastPlan(table, config.services, 1024)
 
@@ -167,7 +168,7 @@ def test_chains_that_are_named_are_there():
         re.findall(r"(?:goto|jump) (\w+)", " ".join(r for chain in rules.chains.values() for r in chain))
     )
     assert named <= set(rules.chains)
-    assert {chain for chain, _ in fast_rules(families_of(plan_of()))} == rules.filled_elsewhere
+    assert {chain for chain, _ in fast_rules(families(plan_of().table))} == rules.filled_elsewhere
 
 
 def test_what_is_to_be_learned_keeps_its_mark_to_the_egress_hook():
