@@ -15,11 +15,15 @@ from scapy.layers.l2 import Dot1Q, Ether
 
 from tests.integration.fast_packets import (
     LEARNED,
+    REQUESTS,
+    change_link_address,
     echo,
     flow,
     forwarded,
+    is_answered,
     learned,
     passed,
+    requests_past_the_stack,
     row,
     wait_until_fast,
 )
@@ -55,7 +59,6 @@ l4:
       listen: [203.0.113.10:5201/tcp]
       backends: [10.2.0.13]
 """
-REQUESTS = 100
 IP_MTU_DISCOVER = 10
 BY_FAMILY = [(VIP4, "echo", "10.2.0.11"), (VIP6, "echo6", "2001:db8:2::11")]
 
@@ -74,16 +77,6 @@ def rules(host: Host) -> str:
     return host.run(["nft", "list", "table", "netdev", "l4lb"]).stdout
 
 
-def is_answered(sock: socket.socket) -> bool:
-    sock.settimeout(0.2)
-    try:
-        return bool(echo(sock))
-    except TimeoutError:
-        return False
-    finally:
-        sock.settimeout(5)
-
-
 @pytest.fixture(scope="module")
 def running(lab: Lab) -> Iterator[Balancer]:
     with balancing(lab, CONFIG) as running:
@@ -92,19 +85,9 @@ def running(lab: Lab) -> Iterator[Balancer]:
 
 @pytest.mark.parametrize(("vip", "service"), [(VIP4, "web"), (VIP6, "web6")])
 def test_requests_on_a_kept_connection_pass_neither_user_space_nor_the_ip_stack(lab, running, vip, service):
-    with lab.client.enter():
-        connection = http.client.HTTPConnection(vip, 80, timeout=5)
-        name = {request(connection) for _ in range(LEARNED)}
-    stack, seen = forwarded(lab.gateway, vip), to_user_space(running)
-    before = {r["backend"]: r for r in running.backends() if r["service"] == service}
-    assert {request(connection) for _ in range(REQUESTS)} == name
-    assert forwarded(lab.gateway, vip) == stack
-    assert to_user_space(running) == seen
-    after = {r["backend"]: r for r in running.backends() if r["service"] == service}
-    grown = sum(r["packets_offloaded"] - before[b]["packets_offloaded"] for b, r in after.items())
-    assert grown >= REQUESTS
-    assert sum(r["bytes_in"] - before[b]["bytes_in"] for b, r in after.items()) > REQUESTS * 40
-    connection.close()
+    grown = requests_past_the_stack(lab, running, vip, service)
+    assert grown["packets_offloaded"] >= REQUESTS
+    assert grown["bytes_in"] > REQUESTS * 40
 
 
 @pytest.mark.parametrize(("vip", "service", "backend"), BY_FAMILY)
@@ -220,15 +203,10 @@ def test_flushed_flows_come_to_user_space_again(lab, running):
 
 @pytest.mark.parametrize(("vip", "service", "backend"), BY_FAMILY)
 def test_a_backend_with_another_link_layer_address_is_followed(lab, running, vip, service, backend):
-    host = lab.backends[0]
-    # Else it is found out when the neighbour is next probed, as without a fast path.
-    host.run(["sysctl", "-qw", "net.ipv4.conf.eth0.arp_notify=1", "net.ipv6.conf.eth0.ndisc_notify=1"])
-    old = json.loads(host.run(["ip", "-j", "link", "show", "eth0"]).stdout)[0]["address"]
-    new = old[:-2] + f"{int(old[-2:], 16) ^ 1:02x}"
     with flow(lab, vip) as sock:
         assert echo(sock, 2 * LEARNED) == {"b1"}
         before = row(running, service, backend)["packets_offloaded"]
-        host.run(["ip", "link", "set", "eth0", "address", new])
+        change_link_address(lab.backends[0])
         wait_for(lambda: is_answered(sock), 10, "an answer from the new address")
         wait_until_fast(lab.gateway, vip, sock)
         assert row(running, service, backend)["packets_offloaded"] > before

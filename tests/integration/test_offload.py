@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.integration.fast_packets import row
 from tests.integration.gateway import VIP4, VIP6, ask, balancing, get, request, serving, to_user_space
 from tests.support.lab import Lab, wait_for
 from tests.support.scenarios.balancer import Balancer
@@ -55,10 +56,6 @@ def kept(lab: Lab, address: str = VIP4, source: int = 0) -> Iterator[http.client
 
 def flows(running: Balancer, *words: str) -> list[dict]:
     return [json.loads(line) for line in running.command("flows", "ls", *words, "--json").splitlines()]
-
-
-def row(running: Balancer, service: str, backend: str) -> dict:
-    return next(r for r in running.backends() if (r["service"], r["backend"]) == (service, backend))
 
 
 @pytest.mark.parametrize("vip", [VIP4, VIP6])
