@@ -138,8 +138,10 @@ def _ours(lab: VmLab, forward: str, datapath: str) -> Iterator[None]:
     port = ":8080" if forward == "nat" else ""
     config = balanced("round-robin", WEIGHTS, forward=forward, port=port, protocols=PROTOCOLS)
     lab.balance(config, datapath=datapath)
-    yield
-    lab.gateway.run("systemctl stop l4lb")
+    try:
+        yield
+    finally:
+        lab.gateway.run("systemctl stop l4lb")
 
 
 def _measure(lab: VmLab, sides: Mapping[str, Side], settings: Settings) -> dict[str, dict[str, Series]]:
@@ -179,6 +181,8 @@ def _blast(lab: VmLab, seconds: int) -> float:
     sent = lab.client.run(f"/tmp/blast -p 80 -l 18 -d {seconds} {VIP}", timeout_s=seconds + 120)
     shown = lab.in_all(lab.backends, "nft -j list counter inet vmbench datagrams")
     arrived = sum(json.loads(one)["nftables"][1]["counter"]["packets"] for one in shown)
+    if not arrived:
+        raise BenchError(f"no datagram arrived at a backend; the sender said: {' '.join(sent.split())}")
     return float(arrived / float(sent.split()[-1]))
 
 

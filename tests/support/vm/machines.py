@@ -82,8 +82,10 @@ class Machine:
         subprocess.run(into, input=data, check=True, timeout=60)
 
     def words(self, *command: str) -> list[str]:
-        """How to enter the machine, or run a command in it, at a terminal."""
-        return [*self._ssh(), "-t", f"PATH={_PATH} {' '.join(map(_quoted, command)) or 'bash -l'}"]
+        """How to enter the machine, or run a command in it, at a terminal. One word alone is a line for the
+        shell, as with ssh."""
+        line = command[0] if len(command) == 1 else " ".join(map(_quoted, command))
+        return [*self._ssh(), "-t", f"export PATH={_PATH}; {line or 'bash -l'}"]
 
     def forget_connection(self) -> None:
         """Ends the kept connection, before the machine is started anew."""
