@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pyroute2.netlink import NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, genlmsg
@@ -11,6 +13,7 @@ from pyroute2.netlink.generic import AsyncGenericNetlinkSocket, GenericNetlinkSo
 
 from l4lb.errors import CapabilityError, L4lbError
 
+_FAMILY = "fou"
 _ADD, _DEL, _GET = 1, 2, 3
 _TYPE_GUE = 2
 _AF = {4: 2, 6: 10}
@@ -31,25 +34,20 @@ class FouMessage(genlmsg):  # type: ignore[misc] # pyroute2 has no types
 class _AsyncFou(AsyncGenericNetlinkSocket):  # type: ignore[misc] # pyroute2 has no types
     module_err_level = "debug"
 
-    async def setup_endpoint(self) -> None:
-        if getattr(self.local, "transport", None) is not None:
-            return
-        await super().setup_endpoint()
-        await self.bind("fou", FouMessage)
-
-    async def request(self, command: int, flags: int, **attributes: int) -> Any:
-        message = FouMessage()
-        message["cmd"] = command
-        message["version"] = 1
-        message["attrs"] = [(f"FOU_ATTR_{name.upper()}", value) for name, value in attributes.items()]
-        return await self.nlm_request(message, msg_type=self.prid, msg_flags=NLM_F_REQUEST | flags)
-
 
 class _Fou(GenericNetlinkSocket):  # type: ignore[misc] # pyroute2 has no types
     async_class = _AsyncFou
 
     def request(self, command: int, flags: int, **attributes: int) -> list[Any]:
-        return list(self._run_sync_cleanup(self.asyncore.request, command, flags, **attributes))
+        message = FouMessage()
+        message["cmd"] = command
+        message["version"] = 1
+        message["attrs"] = [(f"FOU_ATTR_{name.upper()}", value) for name, value in attributes.items()]
+        return list(
+            self._run_sync_cleanup(
+                self.asyncore.nlm_request, message, msg_type=self.prid, msg_flags=NLM_F_REQUEST | flags
+            )
+        )
 
 
 def gue_port_exists(version: int, port: int) -> bool:
@@ -89,11 +87,14 @@ def remove_gue_port(version: int, port: int) -> bool:
     return True
 
 
-def _open() -> _Fou:
-    try:
-        return _Fou()
-    except NetlinkError as error:
-        raise CapabilityError(
-            "the kernel cannot receive GUE; `modprobe fou` if it is a module (CONFIG_NET_FOU), "
-            "or name what decapsulates with --tunnel-device"
-        ) from error
+@contextmanager
+def _open() -> Iterator[_Fou]:
+    with _Fou() as fou:  # closed, with what its event loop still has to do, also where the kernel has no FOU
+        try:
+            fou.bind(_FAMILY, FouMessage)
+        except NetlinkError as error:
+            raise CapabilityError(
+                "the kernel cannot receive GUE; `modprobe fou` if it is a module (CONFIG_NET_FOU), "
+                "or name what decapsulates with --tunnel-device"
+            ) from error
+        yield fou

@@ -45,12 +45,13 @@ INSTALLER = ("scripts/install", "scripts/systemd", "examples/minimal.yaml")
 # plain processor is the quickest: newer ones' instructions for strings go byte by byte, and more registers
 # are more to save. But without its random numbers a start waits for chance.
 #
-# With no more than one processor possible, QEMU 7.2 leaves every memory barrier out of what it translates, though
-# its devices are other threads: now and then a network card and its driver miss that the other one waits, and the
-# card sends nothing more until the machine starts again. A second processor that is never there puts them back.
+# With no more than one processor possible, QEMU 7.2 leaves every memory barrier out of what it translates,
+# though its devices are other threads: now and then a network card and its driver miss that the other one
+# waits, and the card sends nothing more until the machine starts again. A second processor that is never
+# there puts them back.
 _KERNEL_WORDS = (
     *("root=/dev/vda", "rw", "console=ttyS0", "quiet", "net.ifnames=0", "biosdevname=0"),
-    *("norandmaps", "mitigations=off", "no5lvl", "init_on_alloc=0", "apparmor=0", "audit=0"),
+    *("norandmaps", "mitigations=off", "no5lvl", "init_on_alloc=0", "apparmor=0", "selinux=0", "audit=0"),
 )
 _VAGRANTFILE = f"""
 folder = File.dirname(__FILE__)
