@@ -40,8 +40,7 @@ DONE, FAILED, WRONG, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit code. A figure that misses its target is no failure."""
-    parser = _parser()
-    given = parser.parse_args(argv)
+    given = parser().parse_args(argv)
     if given.list or given.name is None:
         for name, module in MODULES.items():
             print(f"{name:12} {import_module(f'tests.bench.{module}').ABOUT}")
@@ -71,25 +70,22 @@ def main(argv: list[str] | None = None) -> int:
     return DONE
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    taken = argparse.ArgumentParser(
         prog="./scripts/bench",
         description="Measure l4lb beside its peers, in turns within one run.",
         epilog="example: ./scripts/bench packet-path --runs 5 --seconds 2 --json",
     )
-    parser.add_argument("name", nargs="?", choices=MODULES, metavar="NAME", help=", ".join(MODULES))
-    parser.add_argument("--list", action="store_true", help="list the benchmarks")
-    parser.add_argument(
-        "--json", action="store_true", help="end with a JSON object; the table goes to stderr"
-    )
-    parser.add_argument("--runs", type=_positive(int), metavar="N", help="rounds over all sides")
-    parser.add_argument(
-        "--seconds", type=_positive(float), metavar="S", help="of one measurement of one side"
-    )
-    parser.add_argument(
+    taken.add_argument("name", nargs="?", choices=MODULES, metavar="NAME", help=", ".join(MODULES))
+    taken.add_argument("--list", action="store_true", help="list the benchmarks")
+    taken.add_argument("--json", action="store_true", help="end with a JSON object; the table goes to stderr")
+    taken.add_argument("--runs", type=_positive(int), metavar="N", help="rounds over all sides")
+    taken.add_argument("--seconds", type=_positive(float), metavar="S", help="of one measurement of one side")
+    taken.add_argument(
         "--quick", action="store_true", help="a smoke test: see that it works, believe no figure"
     )
-    return parser
+    return taken
 
 
 def _positive(kind: type[int] | type[float]):  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from tests.bench.__main__ import parser as bench_parser
 from tests.support.vm import box, host, machines
 from tests.support.vm.steps import ROOT, VmLabError, alone, say, step
 
@@ -84,6 +85,7 @@ def test(keep: bool, pytest_words: tuple[str, ...]) -> None:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def bench(keep: bool, words: tuple[str, ...]) -> None:
     """Measure l4lb beside IPVS on the same machines: ./scripts/bench ipvs, which the words go to."""
+    bench_parser().parse_args(["ipvs", *words])  # what is wrong is said before the lab is brought up
     _with_lab(["tests.bench", "ipvs", *words], keep=keep)
 
 
@@ -105,6 +107,9 @@ def ssh(machine: str, command: tuple[str, ...]) -> None:
     """Enter a machine, or run a command in it as root."""
     if not machines.came_up():
         raise VmLabError("the lab is not up; bring it up: ./scripts/vm-lab up")
+    known = machines.names()
+    if machine not in known:
+        raise click.BadParameter(f"{machine!r} is none of {', '.join(known)}", param_hint="MACHINE")
     words = machines.Machine(machine).words(*command)
     sys.exit(subprocess.run(words, check=False).returncode)
 

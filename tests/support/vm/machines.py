@@ -228,6 +228,12 @@ def came_up() -> bool:
     return _SSH_CONFIG.exists()
 
 
+def names() -> list[str]:
+    """The machines that came up."""
+    words = (line.split() for line in _SSH_CONFIG.read_text().splitlines())
+    return [found[1] for found in words if len(found) == 2 and found[0] == "Host" and found[1] != "*"]
+
+
 def is_up() -> bool:
     """Whether the machines run, as far as Vagrant knows."""
     shown = subprocess.run(
