@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 _ENDLESS = 1 << 20
+_NUMBERS_THAT_NAME = frozenset({"pid"})  # to be copied into a command, not to be compared
 
 
 def print_json(value: Any) -> None:
@@ -49,7 +50,7 @@ def print_rows(
         numeric = isinstance(listed[0].get(key), int | float) and not isinstance(listed[0].get(key), bool)
         table.add_column(heading, justify="right" if numeric else "left", no_wrap=True)
     for row in listed:
-        table.add_row(*(_text(cell(row.get(key))) for _, key in columns))
+        table.add_row(*(_text(_shown(key, row.get(key))) for _, key in columns))
     console().print(table)
 
 
@@ -61,7 +62,7 @@ def print_fields(title: str, fields: Iterable[tuple[str, Any]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in fields:
-        table.add_row(name, _text(cell(value)))
+        table.add_row(name, _text(_shown(name, value)))
     console().print(table)
 
 
@@ -76,6 +77,10 @@ def cell(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def _shown(name: str, value: Any) -> str:
+    return str(value) if name in _NUMBERS_THAT_NAME else cell(value)
 
 
 def console(columns: int = _ENDLESS) -> Console:

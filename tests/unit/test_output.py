@@ -23,6 +23,17 @@ def test_text_from_elsewhere_neither_steers_the_terminal_nor_is_markup(capsys) -
     assert capsys.readouterr().out.splitlines()[1].rstrip() == "why  got [bold]?[2J??OK é"
 
 
+def test_a_process_id_is_written_as_kill_takes_it(capsys) -> None:
+    print_fields("daemon", [("pid", 31234), ("flows", 31234)])
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "daemon",
+        "pid    31234",
+        "flows  31 234",
+    ]
+    print_rows([{"pid": 31234}], [("PID", "pid")], as_json=False, title="l7", empty="none")
+    assert capsys.readouterr().out.split() == ["l7", "PID", "31234"]
+
+
 def test_who_prints_no_table_loads_neither_rich_nor_the_daemon() -> None:
     script = (
         "import sys; from l4lb.cli.main import cli\n"
